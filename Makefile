@@ -1,0 +1,82 @@
+# What there is to do with Footfall, one target per action. `make` alone lists them.
+#
+#   PYTHON=python3.12     the Python to make .venv with (3.11 or newer; found by itself)
+#   ARGS="..."            passed on: make test ARGS="-k retention", make demo ARGS="--port 9000"
+#   WORKERS=2             test processes (default: one)
+#   UPGRADE=1             make lock: take the newest versions instead of keeping the pinned ones
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+BIN := .venv/bin
+INSTALL := sh requirements/install
+ifdef PYTHON
+export PYTHON
+endif
+
+COMPOSE_FILES := $(wildcard docker-compose.yml compose.yaml deploy/docker-compose*.yml deploy/compose*.yaml)
+LOCKS := runtime dev bench
+
+.PHONY: help setup demo test check bench fmt lint types imports snapshot compose schema lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Make .venv with everything pinned; the command is then .venv/bin/footfall
+	@$(INSTALL) dev
+
+demo: ## Start the service with an embedded database and a demo site full of data
+	@$(INSTALL) runtime
+	@$(BIN)/footfall demo $(ARGS)
+
+test: setup ## Run the whole test suite
+	@$(BIN)/python -m pytest $(if $(WORKERS),-n $(WORKERS)) $(ARGS)
+
+check: lint types imports snapshot compose ## Lint, format, types, import contracts, schema snapshot
+
+bench: ## Run the benchmarks and print their tables
+	@$(INSTALL) bench
+	@$(BIN)/python -m benchmarks.ingest $(ARGS)
+	@$(BIN)/python -m benchmarks.reports $(ARGS)
+
+fmt: setup ## Format the code and mend what can be mended without thinking
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format --quiet .
+
+lint: setup
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+
+types: setup
+	@$(BIN)/mypy
+
+imports: setup
+	@$(BIN)/lint-imports --no-logo
+
+snapshot: setup
+	@$(BIN)/footfall schema | diff -u schema/schema.graphql - || { \
+	    echo "schema/schema.graphql is not what the code says: run 'make schema', then look at the difference." >&2; \
+	    exit 1; }
+
+compose:
+	@if docker compose version >/dev/null 2>&1; then \
+	    for file in $(COMPOSE_FILES); do docker compose --file "$$file" config --quiet || exit 1; done; \
+	elif [ -n "$(COMPOSE_FILES)" ]; then \
+	    echo "Not checked for want of docker compose: $(COMPOSE_FILES)"; \
+	fi
+
+schema: setup ## Write schema/schema.graphql from the code
+	@$(BIN)/footfall schema > schema/schema.graphql.new
+	@mv schema/schema.graphql.new schema/schema.graphql
+
+# In this order: each lock is a constraint on the next one. The options stand in pyproject.toml.
+lock: setup ## Pin the packages of requirements/*.in again, with hashes
+	@for name in $(LOCKS); do \
+	    echo "Pinning requirements/$$name.in ..."; \
+	    CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet $(if $(UPGRADE),--upgrade) \
+	        --output-file "requirements/$$name.txt" "requirements/$$name.in" || exit 1; \
+	done
+
+clean: ## Remove caches; .venv and the data in .footfall stay
+	@rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

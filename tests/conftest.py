@@ -1,0 +1,33 @@
+"""What every test may ask for, and how Hypothesis behaves here and in CI."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Fixtures that many folders share, one module per subject.
+pytest_plugins = ["tests.fixtures.ledger", "tests.fixtures.app"]
+
+# No deadline anywhere: the machine is shared, and a slow example is not a wrong one.
+settings.register_profile("dev", deadline=None, max_examples=50)
+settings.register_profile(
+    "ci",
+    deadline=None,
+    max_examples=100,
+    # A failure prints the line that repeats it on another machine.
+    derandomize=False,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real event sets with their reference answers, to be read in place."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the real event sets are not beside this repository: no folder {SHARED_DATA}")
+    return SHARED_DATA
