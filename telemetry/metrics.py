@@ -1,0 +1,297 @@
+"""The metric catalogue: everything that the service measures about itself, declared once.
+
+Names are `footfall_<area>_<noun>_<unit>`. Labels come from closed sets or from names in our own
+code (a route's template, a query's function, a job), never from a site, a user or an address.
+Where a set is closed the children exist from the start: they cost no look-up on the hot path, and a
+rate sees the very first failure, because the series was there with 0 before.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, get_args
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+IngestWay = Literal["graphql", "collect", "pixel", "import"]
+IngestOutcome = Literal["accepted", "duplicate", "rejected", "overloaded", "unavailable"]
+CommitOutcome = Literal["committed", "failed"]
+SliceOutcome = Literal["applied", "failed"]
+OperationType = Literal["query", "mutation", "subscription", "unknown"]
+OperationOutcome = Literal["succeeded", "partial", "failed"]
+JobOutcome = Literal["succeeded", "failed", "timed_out", "cancelled", "overlapped", "not_leader"]
+
+_HTTP_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+_REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_STORE_SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30)
+_WORK_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120, 600, 3_600)
+_GROUP_EVENTS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000)
+
+
+class HttpMetrics:
+    """What the door sees: one observation per request."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "footfall_http_requests_total",
+            "HTTP requests answered, by method, route template and status.",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "footfall_http_request_duration_seconds",
+            "Time from the arrival of a request to the end of its answer, by route template.",
+            ["route"],
+            buckets=_REQUEST_SECONDS,
+            registry=registry,
+        )
+
+    def observe(self, *, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts one answered request.
+
+        `route` is the template that matched, or one fixed word when none did: never the path
+        that the client sent. Unusual methods are counted together, for the same reason.
+        """
+        known = method if method in _HTTP_METHODS else "OTHER"
+        self.requests.labels(known, route, status).inc()
+        self.request_seconds.labels(route).observe(seconds)
+
+
+class GraphqlMetrics:
+    """What GraphQL operations come to."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        operations = Counter(
+            "footfall_graphql_operations_total",
+            "GraphQL operations executed, by type and by outcome (partial: data and errors).",
+            ["operation_type", "outcome"],
+            registry=registry,
+        )
+        operation_seconds = Histogram(
+            "footfall_graphql_operation_duration_seconds",
+            "Time to execute one GraphQL operation, parsing and validation included, by type.",
+            ["operation_type"],
+            buckets=_REQUEST_SECONDS,
+            registry=registry,
+        )
+        types: tuple[OperationType, ...] = get_args(OperationType)
+        outcomes: tuple[OperationOutcome, ...] = get_args(OperationOutcome)
+        self.operations: Mapping[tuple[OperationType, OperationOutcome], Counter] = {
+            pair: operations.labels(*pair) for pair in product(types, outcomes)
+        }
+        self.operation_seconds: Mapping[OperationType, Histogram] = {
+            kind: operation_seconds.labels(kind) for kind in types
+        }
+        self.errors = Counter(
+            "footfall_graphql_errors_total",
+            "Errors in GraphQL answers, by the code that the client got.",
+            ["code"],
+            registry=registry,
+        )
+
+
+class IngestMetrics:
+    """What becomes of events on their way into the ledger."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.events = _ingest_events(registry)
+        self.rejected = Counter(
+            "footfall_ingest_rejected_events_total",
+            "Events refused for what they hold, by rejection code.",
+            ["code"],
+            registry=registry,
+        )
+        self.step_seconds = Counter(
+            "footfall_ingest_step_seconds_total",
+            "Time spent in each step of the ingest pipeline; take `.labels(step)` once per step.",
+            ["step"],
+            registry=registry,
+        )
+        self.commits = _commit_outcomes(registry)
+        self.commit_seconds = Histogram(
+            "footfall_ingest_commit_duration_seconds",
+            "Time to write and commit one group of events to the ledger.",
+            buckets=_WORK_SECONDS,
+            registry=registry,
+        )
+        self.group_events = Histogram(
+            "footfall_ingest_group_size_events",
+            "Events that shared one transaction.",
+            buckets=_GROUP_EVENTS,
+            registry=registry,
+        )
+        self.pending_events = Gauge(
+            "footfall_ingest_pending_events",
+            "Events that wait for their commit and have not been acknowledged.",
+            registry=registry,
+        )
+        self.pending_bytes = Gauge(
+            "footfall_ingest_pending_bytes",
+            "Size of the events that wait for their commit.",
+            registry=registry,
+        )
+
+
+def _ingest_events(
+    registry: CollectorRegistry,
+) -> Mapping[tuple[IngestWay, IngestOutcome], Counter]:
+    """One counter per way in and outcome: add a whole group at once with `inc(n)`."""
+    events = Counter(
+        "footfall_ingest_events_total",
+        "Events that arrived, by the way they came in and by what the sender was told.",
+        ["way", "outcome"],
+        registry=registry,
+    )
+    ways: tuple[IngestWay, ...] = get_args(IngestWay)
+    outcomes: tuple[IngestOutcome, ...] = get_args(IngestOutcome)
+    return {pair: events.labels(*pair) for pair in product(ways, outcomes)}
+
+
+def _commit_outcomes(registry: CollectorRegistry) -> Mapping[CommitOutcome, Counter]:
+    commits = Counter(
+        "footfall_ingest_commits_total",
+        "Groups of events sent to the ledger in one transaction, by outcome.",
+        ["outcome"],
+        registry=registry,
+    )
+    outcomes: tuple[CommitOutcome, ...] = get_args(CommitOutcome)
+    return {outcome: commits.labels(outcome) for outcome in outcomes}
+
+
+class FollowMetrics:
+    """How far the columnar copy is behind the ledger, and what following costs."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.watermark_position = Gauge(
+            "footfall_follow_watermark_position",
+            "Position in the change feed up to which the columnar copy is complete.",
+            registry=registry,
+        )
+        self.ledger_position = Gauge(
+            "footfall_follow_ledger_position",
+            "Last position in the change feed that the follower has seen.",
+            registry=registry,
+        )
+        self.lag_seconds = Gauge(
+            "footfall_follow_lag_seconds",
+            "Age of the oldest committed batch that the columnar copy lacks; 0 when it has all.",
+            registry=registry,
+        )
+        slices = Counter(
+            "footfall_follow_slices_total",
+            "Slices of the change feed handled, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        outcomes: tuple[SliceOutcome, ...] = get_args(SliceOutcome)
+        self.slices: Mapping[SliceOutcome, Counter] = {
+            outcome: slices.labels(outcome) for outcome in outcomes
+        }
+        self.applied_rows = Counter(
+            "footfall_follow_applied_rows_total",
+            "Events written to the columnar copy.",
+            registry=registry,
+        )
+        self.apply_seconds = Histogram(
+            "footfall_follow_apply_duration_seconds",
+            "Time to write one slice and its watermark to the columnar copy.",
+            buckets=_WORK_SECONDS,
+            registry=registry,
+        )
+        self.rebuilds = Counter(
+            "footfall_follow_rebuilds_total",
+            "Times that the columnar copy was built anew from the ledger, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+
+
+class StoreMetrics:
+    """What questions to the stores cost; `query` is the name of the function that asks."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.query_seconds = Histogram(
+            "footfall_store_query_duration_seconds",
+            "Time of one question to a store, by the name of the query.",
+            ["query"],
+            buckets=_STORE_SECONDS,
+            registry=registry,
+        )
+        self.failures = Counter(
+            "footfall_store_failures_total",
+            "Questions that a store did not answer, by the name of the query.",
+            ["query"],
+            registry=registry,
+        )
+
+
+class JobMetrics:
+    """What happens by itself, and when it last went well."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.runs = Counter(
+            "footfall_job_runs_total",
+            "Due runs of each job, by outcome (overlapped and not_leader did not start).",
+            ["job", "outcome"],
+            registry=registry,
+        )
+        self.run_seconds = Histogram(
+            "footfall_job_run_duration_seconds",
+            "Time of one run of a job.",
+            ["job"],
+            buckets=_WORK_SECONDS,
+            registry=registry,
+        )
+        self.last_success = Gauge(
+            "footfall_job_last_success_timestamp_seconds",
+            "When a job last ended well in this process, as a Unix time; 0 when it never did.",
+            ["job"],
+            registry=registry,
+        )
+
+    def of(self, job: str, outcome: JobOutcome) -> Counter:
+        """The counter of one job's runs with one outcome."""
+        return self.runs.labels(job, outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """All metrics of one application. Several may live in one process: each has its registry."""
+
+    registry: CollectorRegistry
+    http: HttpMetrics
+    graphql: GraphqlMetrics
+    ingest: IngestMetrics
+    follow: FollowMetrics
+    store: StoreMetrics
+    job: JobMetrics
+
+    @classmethod
+    def create(cls) -> "Metrics":
+        """The whole catalogue at zero, with the process's own memory, CPU and file descriptors."""
+        # A `_created` series beside each counter and bucket set doubles the page for nothing.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        return cls(
+            registry=registry,
+            http=HttpMetrics(registry),
+            graphql=GraphqlMetrics(registry),
+            ingest=IngestMetrics(registry),
+            follow=FollowMetrics(registry),
+            store=StoreMetrics(registry),
+            job=JobMetrics(registry),
+        )
+
+    def render(self) -> tuple[bytes, str]:
+        """The page for Prometheus: its text and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
