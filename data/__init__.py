@@ -1,0 +1,1 @@
+"""How it is stored: value types, the ledger (PostgreSQL), the columnar copy (DuckDB)."""

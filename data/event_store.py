@@ -1,0 +1,73 @@
+"""Where analytical questions are answered: what any event store offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from data.queries import (
+    ActiveUsersQuery,
+    ActiveUsersRows,
+    Answer,
+    EventCountsQuery,
+    EventCountsRows,
+    EventRows,
+    EventsQuery,
+    RetentionQuery,
+    RetentionRows,
+    TopEventsQuery,
+    TopEventsRows,
+    Watermark,
+)
+
+
+class StoreUnavailable(Exception):
+    """The event store cannot answer now; the message says why, for the log.
+
+    `damaged`: what it has stored cannot be read any more; a new copy must be built.
+    """
+
+    def __init__(self, message: str, *, damaged: bool = False) -> None:
+        super().__init__(message)
+        self.damaged = damaged
+
+
+class InvalidPattern(ValueError):
+    """A regular expression that RE2 does not take; the message says what is wrong with it."""
+
+
+class EventStore(Protocol):
+    """Where events are counted. Times are UTC; rows leave out what is zero.
+
+    The reports take several questions at once and answer them from one moment of the copy:
+    what one request asks of several sites or ranges becomes one statement. Any method raises
+    `StoreUnavailable` when the store fails.
+    """
+
+    async def active_users(
+        self, queries: Sequence[ActiveUsersQuery]
+    ) -> Answer[ActiveUsersRows]: ...
+
+    async def top_events(self, queries: Sequence[TopEventsQuery]) -> Answer[TopEventsRows]: ...
+
+    async def event_counts(
+        self, queries: Sequence[EventCountsQuery]
+    ) -> Answer[EventCountsRows]: ...
+
+    async def retention(self, queries: Sequence[RetentionQuery]) -> Answer[RetentionRows]: ...
+
+    async def events(self, queries: Sequence[EventsQuery]) -> Answer[EventRows]: ...
+
+    async def check_pattern(self, pattern: str) -> None:
+        """Raise `InvalidPattern` if the regular expression is not RE2."""
+
+    async def watermark(self) -> Watermark | None:
+        """The last batch that the copy holds; None for an empty copy."""
+
+    async def apply(self, rows: Path, expected: int, watermark: Watermark) -> None:
+        """Add a slice of the ledger and move the watermark, in one transaction.
+
+        `rows` is a CSV file with the columns of `data.postgres.feed.COLUMNS`; `expected` is the
+        number of rows that it must hold, else nothing is changed and `StoreUnavailable` raised.
+        """

@@ -1,0 +1,161 @@
+"""The write: events and rejections of one group into the ledger, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from data.events import Event, Rejection
+from data.postgres.engine import LedgerRefused, driver_connection
+
+MAX_GROUP_EVENTS = 20_000
+
+EVENT_COLUMNS = (
+    "batch_id",
+    "ordinal",
+    "site_id",
+    "event_id",
+    "event_type",
+    "occurred_at",
+    "received_at",
+    "user_id",
+    "visitor_id",
+    "session_id",
+    "url",
+    "path",
+    "referrer",
+    "properties",
+)
+
+# Ordered, so that two transactions that bring the same ids wait for one another instead of
+# locking each other out.
+_CLAIM_IDS = """
+insert into event_ids (event_id, site_id)
+select event_id, site_id
+from unnest($1::uuid[], $2::text[]) as sent (event_id, site_id)
+order by event_id, site_id
+on conflict do nothing
+returning event_id, site_id
+"""
+
+_KEEP_REJECTED = """
+insert into rejected_events
+    (site_id, event_id, code, message, payload, payload_bytes, received_at)
+select *
+from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[],
+            $7::timestamptz[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What a commit did: which of the events were new, and its place in the change feed.
+
+    `fresh[i]` belongs to event i. `position` is None where no event was new.
+    """
+
+    fresh: list[bool]
+    position: int | None
+
+
+async def append(
+    engine: AsyncEngine, events: Sequence[Event], rejections: Sequence[Rejection]
+) -> Appended:
+    """Commit events and rejections together; an id that the ledger knows is not fresh.
+
+    Of several events with one id the first counts. At most `MAX_GROUP_EVENTS` events. Raises
+    `LedgerUnavailable`, in which case the outcome is unknown and sending again is safe, or
+    `LedgerRefused`, in which case nothing was stored.
+    """
+    try:
+        return await _append(engine, events, rejections)
+    except LedgerRefused as refused:
+        if not isinstance(refused.__cause__, asyncpg.CheckViolationError):
+            raise
+        # No partition for the month of arrival: the clock is ahead of the job that makes them.
+        months = [event.received_at.date() for event in events]
+        await make_partitions(engine, min(months), max(months))
+        return await _append(engine, events, rejections)
+
+
+async def _append(
+    engine: AsyncEngine, events: Sequence[Event], rejections: Sequence[Rejection]
+) -> Appended:
+    async with driver_connection(engine) as connection, connection.transaction():
+        if rejections:
+            await connection.execute(_KEEP_REJECTED, *_rejected_columns(rejections))
+        if not events:
+            return Appended([], None)
+        fresh = await _claim(connection, events)
+        if not any(fresh):
+            return Appended(fresh, None)
+        batch_id = await connection.fetchval("select nextval('batch_ids')")
+        rows = [
+            (
+                batch_id,
+                ordinal,
+                event.site_id,
+                event.event_id,
+                event.event_type,
+                event.occurred_at,
+                event.received_at,
+                event.user_id,
+                event.visitor_id,
+                event.session_id,
+                event.url,
+                event.path,
+                event.referrer,
+                event.properties,
+            )
+            for ordinal, (event, is_fresh) in enumerate(zip(events, fresh, strict=True))
+            if is_fresh
+        ]
+        await connection.copy_records_to_table("events", records=rows, columns=EVENT_COLUMNS)
+        # Last before the commit: its lock makes positions follow the order of commits.
+        position = await connection.fetchval(
+            "select taken_position from take_position($1, $2)", batch_id, len(rows)
+        )
+        return Appended(fresh, position)
+
+
+async def _claim(connection: asyncpg.Connection, events: Sequence[Event]) -> list[bool]:
+    """For each event whether its id is new to the ledger and to the group so far."""
+    first: dict[tuple[UUID, str], int] = {}
+    for index, event in enumerate(events):
+        first.setdefault((event.event_id, event.site_id), index)
+    claimed = await connection.fetch(
+        _CLAIM_IDS, [key[0] for key in first], [key[1] for key in first]
+    )
+    if len(claimed) == len(events):
+        return [True] * len(events)
+    fresh = [False] * len(events)
+    for event_id, site_id in claimed:
+        fresh[first[event_id, site_id]] = True
+    return fresh
+
+
+def _rejected_columns(rejections: Sequence[Rejection]) -> tuple[list[object], ...]:
+    rows = [
+        (r.site_id, r.event_id, r.code.value, r.message, r.payload, r.payload_bytes, r.received_at)
+        for r in rejections
+    ]
+    return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+async def make_partitions(engine: AsyncEngine, first: date, last: date) -> int:
+    """Make the partitions of all months from one day's to another's; how many were missing."""
+    async with driver_connection(engine) as connection:
+        made: int = await connection.fetchval("select make_event_partitions($1, $2)", first, last)
+        return made
+
+
+async def make_partitions_ahead(engine: AsyncEngine, now: datetime) -> int:
+    """Make the partitions from last month's to those of the next three months."""
+    return await make_partitions(
+        engine, (now - timedelta(days=31)).date(), (now + timedelta(days=93)).date()
+    )

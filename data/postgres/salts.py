@@ -1,0 +1,50 @@
+"""Salts from which visitor ids are derived: one for each UTC day, destroyed after 48 hours."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from data.postgres.engine import transaction
+from data.postgres.tables import visitor_salts
+
+LIFETIME = timedelta(hours=48)
+
+
+async def salt_of(connection: AsyncConnection, day: date) -> bytes:
+    """The day's salt, the same for every process; made by whoever asks first."""
+    made = insert(visitor_salts).values(day=day, salt=secrets.token_bytes(32))
+    await connection.execute(made.on_conflict_do_nothing())
+    statement = select(visitor_salts.c.salt).where(visitor_salts.c.day == day)
+    salt: bytes = (await connection.execute(statement)).scalar_one()
+    return salt
+
+
+async def destroy_salts(connection: AsyncConnection, now: datetime) -> int:
+    """Delete salts whose day began 48 hours ago or more; how many there were."""
+    statement = delete(visitor_salts).where(visitor_salts.c.day <= (now - LIFETIME).date())
+    result = await connection.execute(statement)
+    return result.rowcount
+
+
+@dataclass(slots=True)
+class SaltKeeper:
+    """The salt of the current day, held in memory as long as the day lasts."""
+
+    engine: AsyncEngine
+    _day: date | None = None
+    _salt: bytes = field(default=b"", repr=False)
+
+    async def salt(self, now: datetime) -> bytes:
+        """The salt of the UTC day of `now`; raises `LedgerUnavailable`."""
+        day = now.date()
+        if day != self._day:
+            async with transaction(self.engine) as connection:
+                salt = await salt_of(connection, day)
+            self._day, self._salt = day, salt
+        return self._salt
