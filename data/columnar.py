@@ -1,0 +1,182 @@
+"""The columnar copy on disk: which file is the current one, and changing it for a new one.
+
+Each process that answers reports keeps a copy of its own in a slot, a folder that it locks. The
+copy is disposable: one that cannot be used is thrown away and built anew from the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from data.duckdb.copy_file import CopyUnusable, remove_copy
+from data.duckdb.store import DuckDBStore, open_copy
+from telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+MAX_SLOTS = 64
+
+
+class NoSlot(Exception):
+    """The folder for columnar copies cannot be used; the message says why."""
+
+
+@contextmanager
+def take_slot(folder: Path) -> Iterator[Path]:
+    """A folder for one copy that no other process uses: the first free one of 0, 1, 2, ..."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(MAX_SLOTS):
+            slot = folder / str(number)
+            slot.mkdir(exist_ok=True)
+            with (slot / "lock").open("w") as lock:
+                if not _lock(lock.fileno()):
+                    continue
+                yield slot
+                return
+    except OSError as error:
+        raise NoSlot(f"{folder} cannot be used: {error.strerror}") from error
+    raise NoSlot(f"{MAX_SLOTS} processes use columnar copies in {folder}")
+
+
+def is_taken(slot: Path) -> bool:
+    """Whether a process works on the copy in this slot at the moment."""
+    with (slot / "lock").open("w") as lock:
+        return not _lock(lock.fileno())
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@dataclass(slots=True)
+class _Generation:
+    store: DuckDBStore
+    closing: AsyncExitStack
+    path: Path
+
+
+@dataclass(slots=True)
+class ColumnarCopy:
+    """The current copy of one process. Ask `store` anew for every question: it may change."""
+
+    slot: Path
+    ledger_id: str
+    on_query: Callable[[str, float, bool], None]
+    _current: _Generation | None = None
+    _retired: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def store(self) -> DuckDBStore:
+        """The copy that answers now."""
+        assert self._current is not None  # open_columnar opens one before anybody can ask
+        return self._current.store
+
+    async def open_current(self) -> str | None:
+        """Open the copy that the last process left; the reason if a new one had to be made."""
+        number = self._pointer()
+        for path in self.slot.glob("copy-*.duckdb"):
+            if path.name != f"copy-{number}.duckdb":
+                remove_copy(path)
+        try:
+            self._current = await self._open(number)
+        except CopyUnusable as unusable:
+            log.warning("columnar.copy.unusable", reason=unusable.reason, detail=str(unusable))
+            self._current = await self._open_new()
+            return unusable.reason
+        return None
+
+    async def start_over(self) -> None:
+        """Answer from a new, empty copy from now on."""
+        await self.replace_with(await self._open_new())
+
+    async def _open_new(self) -> _Generation:
+        number = self._pointer() + 1
+        remove_copy(self.slot / f"copy-{number}.duckdb")
+        generation = await self._open(number)
+        self._point_to(number)
+        return generation
+
+    @asynccontextmanager
+    async def building(self) -> AsyncIterator[_Generation]:
+        """A new, empty copy beside the current one; it is deleted unless it takes its place."""
+        number = self._pointer() + 1
+        remove_copy(self.slot / f"copy-{number}.duckdb")
+        generation = await self._open(number)
+        try:
+            yield generation
+        finally:
+            if self._current is not generation:
+                await _discard(generation)
+
+    async def replace_with(self, generation: _Generation) -> None:
+        """Answer from another copy; the old one goes when its last question is answered."""
+        old, self._current = self._current, generation
+        self._point_to(int(generation.path.stem.removeprefix("copy-")))
+        if old is not None:
+            retiring = asyncio.create_task(_discard(old))
+            self._retired.add(retiring)
+            retiring.add_done_callback(self._retired.discard)
+
+    async def close(self) -> None:
+        """Close the current copy and wait for those that it replaced."""
+        await asyncio.gather(*self._retired, return_exceptions=True)
+        if self._current is not None:
+            await self._current.closing.aclose()
+
+    async def _open(self, number: int) -> _Generation:
+        path = self.slot / f"copy-{number}.duckdb"
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(
+                open_copy(path, ledger_id=self.ledger_id, on_query=self.on_query)
+            )
+            return _Generation(store, stack.pop_all(), path)
+        raise AssertionError("unreachable")  # the stack swallows nothing
+
+    def _pointer(self) -> int:
+        try:
+            return int((self.slot / "current").read_text(encoding="ascii"))
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def _point_to(self, number: int) -> None:
+        draft = self.slot / "current.new"
+        draft.write_text(str(number), encoding="ascii")
+        draft.replace(self.slot / "current")
+
+
+async def _discard(generation: _Generation) -> None:
+    await generation.closing.aclose()
+    remove_copy(generation.path)
+
+
+@asynccontextmanager
+async def open_columnar(
+    slot: Path, *, ledger_id: str, metrics: Metrics
+) -> AsyncIterator[ColumnarCopy]:
+    """The columnar copy of a slot, opened or newly made."""
+
+    def on_query(name: str, seconds: float, failed: bool) -> None:
+        metrics.store.query_seconds.labels(name).observe(seconds)
+        if failed:
+            metrics.store.failures.labels(name).inc()
+
+    copy = ColumnarCopy(slot, ledger_id, on_query)
+    reason = await copy.open_current()
+    if reason is not None:
+        metrics.follow.rebuilds.labels(reason).inc()
+    try:
+        yield copy
+    finally:
+        await copy.close()

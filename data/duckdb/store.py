@@ -1,0 +1,136 @@
+"""The columnar copy in DuckDB as an event store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+from duckdb import DuckDBPyConnection as Cursor
+
+from data.duckdb.active_users import active_users
+from data.duckdb.copy_file import CopyFile, read_watermark
+from data.duckdb.event_counts import event_counts
+from data.duckdb.retention import retention
+from data.duckdb.runner import OnQuery, Runner
+from data.duckdb.single_events import events
+from data.duckdb.slices import apply_slice
+from data.duckdb.top_events import top_events
+from data.event_store import InvalidPattern
+from data.queries import (
+    ActiveUsersQuery,
+    ActiveUsersRows,
+    Answer,
+    EventCountsQuery,
+    EventCountsRows,
+    EventRows,
+    EventsQuery,
+    RetentionQuery,
+    RetentionRows,
+    TopEventsQuery,
+    TopEventsRows,
+    Watermark,
+)
+
+Query = TypeVar("Query")
+Rows = TypeVar("Rows")
+
+
+class DuckDBStore:
+    """An `EventStore` over one file of DuckDB; `open_copy` makes it."""
+
+    def __init__(self, path: Path, runner: Runner) -> None:
+        self._path = path
+        self._runner = runner
+
+    async def active_users(self, queries: Sequence[ActiveUsersQuery]) -> Answer[ActiveUsersRows]:
+        return await self._answer("active_users", active_users, queries)
+
+    async def top_events(self, queries: Sequence[TopEventsQuery]) -> Answer[TopEventsRows]:
+        return await self._answer("top_events", top_events, queries)
+
+    async def event_counts(self, queries: Sequence[EventCountsQuery]) -> Answer[EventCountsRows]:
+        return await self._answer("event_counts", event_counts, queries)
+
+    async def retention(self, queries: Sequence[RetentionQuery]) -> Answer[RetentionRows]:
+        return await self._answer("retention", retention, queries)
+
+    async def events(self, queries: Sequence[EventsQuery]) -> Answer[EventRows]:
+        return await self._answer("events", _each_page, queries)
+
+    async def check_pattern(self, pattern: str) -> None:
+        await self._runner.run("check_pattern", "read", partial(_check_pattern, pattern=pattern))
+
+    async def watermark(self) -> Watermark | None:
+        return await self._runner.run("watermark", "read", read_watermark)
+
+    async def apply(self, rows: Path, expected: int, watermark: Watermark) -> None:
+        work = partial(apply_slice, rows=rows, expected=expected, watermark=watermark)
+        await self._runner.run("apply", "write", work)
+
+    async def size(self) -> int:
+        """Bytes that the copy takes on disk, with its write-ahead log."""
+        return await asyncio.to_thread(_size, self._path)
+
+    async def _answer(
+        self,
+        name: str,
+        report: Callable[[Cursor, Sequence[Query]], Sequence[Rows]],
+        queries: Sequence[Query],
+    ) -> Answer[Rows]:
+        """Rows and watermark from one transaction, so that each fits the other."""
+
+        def work(cursor: Cursor) -> Answer[Rows]:
+            watermark = read_watermark(cursor)
+            return Answer(report(cursor, queries), watermark)
+
+        return await self._runner.run(name, "read", work)
+
+
+@asynccontextmanager
+async def open_copy(
+    path: Path,
+    *,
+    ledger_id: str,
+    memory_limit: str = "1GB",
+    threads: int = 2,
+    on_query: OnQuery | None = None,
+) -> AsyncIterator[DuckDBStore]:
+    """The copy at `path`, made anew and empty where there is none; closed when the block is left.
+
+    `on_query` hears of every call, in a worker thread: its name, seconds, and whether it failed.
+    Raises `CopyUnusable`, `CopyInUse`, or `StoreUnavailable` where the file system refuses.
+    """
+    file = CopyFile(path, ledger_id, memory_limit, threads)
+    # Opening may take a while: it reads the write-ahead log of a process that was killed.
+    connection = await asyncio.to_thread(file.connect)
+    runner = Runner(file, connection, on_query)
+    try:
+        yield DuckDBStore(path, runner)
+    finally:
+        await runner.close()
+
+
+def _each_page(cursor: Cursor, queries: Sequence[EventsQuery]) -> list[EventRows]:
+    return [events(cursor, query) for query in queries]
+
+
+def _check_pattern(cursor: Cursor, pattern: str) -> None:
+    try:
+        cursor.execute("select regexp_matches('', $pattern::varchar)", {"pattern": pattern})
+    except duckdb.InvalidInputException as error:
+        raise InvalidPattern(str(error).removeprefix("Invalid Input Error: ")) from error
+
+
+def _size(path: Path) -> int:
+    total = 0
+    for one in (path, path.with_name(f"{path.name}.wal")):
+        try:
+            total += one.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total

@@ -1,0 +1,35 @@
+"""Everything that a running service holds open, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from data.columnar import ColumnarCopy
+from data.follower import Follower
+from data.group_commit import GroupCommit
+from data.postgres.directory import Directory
+from data.postgres.ledger import Ledger
+from data.postgres.salts import SaltKeeper
+from data.secrets import Secrets
+from telemetry.metrics import Metrics
+from telemetry.tracing import Tracing
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Opened in order by the server, closed in reverse; handed to resolvers and jobs."""
+
+    ledger: Ledger
+    directory: Directory
+    committer: GroupCommit
+    columnar: ColumnarCopy
+    follower: Follower
+    salts: SaltKeeper
+    secrets: Secrets
+    metrics: Metrics
+    tracing: Tracing
+    clock: Clock

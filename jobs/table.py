@@ -1,0 +1,25 @@
+"""What happens by itself, and when: every job of the service on one screen."""
+
+from datetime import timedelta
+
+from data.resources import Resources
+from jobs.destroy_salts import destroy_salts
+from jobs.make_partitions import make_partitions
+from jobs.schedule import Cron, Every, Job
+
+JOBS: tuple[Job[Resources], ...] = (
+    Job(
+        "make_partitions",
+        make_partitions,
+        Every(timedelta(hours=12)),
+        deadline=timedelta(minutes=1),
+    ),
+    # At midnight UTC, when a salt's two days are over, and at the start for those missed.
+    Job(
+        "destroy_salts",
+        destroy_salts,
+        Cron("0 0 * * *"),
+        deadline=timedelta(minutes=1),
+        at_start=True,
+    ),
+)
