@@ -1,0 +1,33 @@
+"""What a resolver is given: who asks, when, and what the service holds open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from data.postgres.keys import Scope
+from data.resources import Resources
+from resolvers.loaders import Loaders
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a key. `site_id` None is a key for all sites."""
+
+    key_id: str
+    name: str
+    scopes: frozenset[Scope]
+    site_id: str | None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One request. `body_bytes` is the size of its body, by which its memory is reckoned."""
+
+    resources: Resources
+    caller: Caller
+    now: datetime
+    loaders: Loaders
+    body_bytes: int = 0
+    notes: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,32 @@
+"""Cursors: opaque texts that name a place in an order and stay right while events arrive."""
+
+from __future__ import annotations
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
+
+from data.queries import Place
+from resolvers.errors import BadUserInput
+
+_VERSION = "1"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def cursor_of(place: Place) -> str:
+    """The cursor of a place in the order of events."""
+    micros = (place.occurred_at - _EPOCH) // _MICROSECOND
+    return urlsafe_b64encode(f"{_VERSION}:{micros}:{place.arrival}".encode()).decode().rstrip("=")
+
+
+def place_of(cursor: str, argument: str = "after") -> Place:
+    """The place that a cursor names; raises `BadUserInput`."""
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        version, micros, arrival = text.split(":")
+        if version != _VERSION or abs(int(arrival)) >= 2**63:
+            raise ValueError(version)
+        return Place(_EPOCH + int(micros) * _MICROSECOND, int(arrival))
+    except (ValueError, binascii.Error, OverflowError):
+        raise BadUserInput(argument, "this is not a cursor that a connection gave") from None

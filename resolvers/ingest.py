@@ -1,0 +1,124 @@
+"""Taking events in: through the pipeline, into a group commit, and back with a receipt for each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data.events import (
+    MAX_EVENTS_PER_REQUEST,
+    Event,
+    Receipt,
+    ReceiptStatus,
+    Rejection,
+)
+from data.group_commit import CommitterClosed, CommitterFull, GroupCommit
+from data.postgres.engine import LedgerRefused, LedgerUnavailable
+from data.postgres.keys import Scope
+from resolvers.access import require_site
+from resolvers.context import Context
+from resolvers.errors import BadUserInput, Overloaded, Unavailable
+from resolvers.pipeline import Arrival, process
+from telemetry.metrics import IngestMetrics, IngestWay
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What taking events in needs: where they are committed, and where they are counted."""
+
+    committer: GroupCommit
+    metrics: IngestMetrics
+    way: IngestWay
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the events of one request: `results[i]` belongs to event i.
+
+    `fresh` says of each accepted event, in order, whether its id was new.
+    """
+
+    results: list[Event | Rejection]
+    fresh: list[bool]
+
+    @property
+    def accepted(self) -> int:
+        """Events that are in the ledger now and were not before."""
+        return sum(self.fresh)
+
+    @property
+    def duplicates(self) -> int:
+        """Events whose id the ledger had already."""
+        return len(self.fresh) - sum(self.fresh)
+
+    @property
+    def rejected(self) -> int:
+        """Events that were refused."""
+        return len(self.results) - len(self.fresh)
+
+    def receipts(self) -> list[Receipt]:
+        """A receipt for each event, in the order sent."""
+        fresh = iter(self.fresh)
+        return [
+            _rejected(result, index)
+            if isinstance(result, Rejection)
+            else Receipt(
+                ReceiptStatus.ACCEPTED if next(fresh) else ReceiptStatus.DUPLICATE,
+                index,
+                result.event_id,
+            )
+            for index, result in enumerate(self.results)
+        ]
+
+
+def _rejected(rejection: Rejection, index: int) -> Receipt:
+    return Receipt(
+        ReceiptStatus.REJECTED, index, rejection.event_id, rejection.code, rejection.message
+    )
+
+
+async def take_in(door: Door, sent: Sequence[object], arrival: Arrival, size: int) -> Outcome:
+    """Commit the events of one request; bad ones are kept as rejections and sink no others.
+
+    `size` is the weight of the request in bytes. Raises `Overloaded` before anything was taken,
+    or `Unavailable` when the ledger did not answer: sending the same ids again is safe then.
+    """
+    results = [process(one, arrival) for one in sent]
+    events = [result for result in results if isinstance(result, Event)]
+    rejections = [result for result in results if isinstance(result, Rejection)]
+    counts = door.metrics.events
+    try:
+        fresh = await door.committer.submit(events, rejections, size)
+    except (CommitterFull, CommitterClosed) as error:
+        counts[door.way, "overloaded"].inc(len(results))
+        raise Overloaded("more events are on their way than can be taken; try again") from error
+    except (LedgerUnavailable, LedgerRefused) as error:
+        counts[door.way, "unavailable"].inc(len(results))
+        raise Unavailable("ledger", "events cannot be stored now; send them again") from error
+    outcome = Outcome(results, fresh)
+    counts[door.way, "accepted"].inc(outcome.accepted)
+    counts[door.way, "duplicate"].inc(outcome.duplicates)
+    counts[door.way, "rejected"].inc(outcome.rejected)
+    for code, number in Counter(rejection.code for rejection in rejections).items():
+        door.metrics.rejected.labels(code.value).inc(number)
+    return outcome
+
+
+def require_batch_size(count: int) -> None:
+    """Raises `BadUserInput` unless a request has 1 to 5,000 events."""
+    if not 1 <= count <= MAX_EVENTS_PER_REQUEST:
+        raise BadUserInput(
+            "events",
+            f"a request takes 1 to {MAX_EVENTS_PER_REQUEST} events, not {count}; split it",
+        )
+
+
+async def ingest(ctx: Context, site_id: str | None, sent: Sequence[object]) -> Outcome:
+    """Events of a caller with a key."""
+    site = await require_site(ctx, site_id, Scope.INGEST)
+    require_batch_size(len(sent))
+    resources = ctx.resources
+    door = Door(resources.committer, resources.metrics.ingest, "graphql")
+    arrival = Arrival(site.site_id, ctx.now, largest=ctx.body_bytes or None)
+    return await take_in(door, sent, arrival, ctx.body_bytes)

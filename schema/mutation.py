@@ -1,0 +1,69 @@
+"""Commands: input to draft, resolver, type."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import strawberry
+from strawberry import ID
+
+from data.postgres.keys import NewKey
+from data.postgres.sites import Site as StoredSite
+from resolvers import ingest, keys, sites
+from resolvers.ingest import Outcome
+from schema.arguments import Info
+from schema.fields import field
+from schema.ingest import IngestInput, IngestPayload
+from schema.keys import ApiKeyInput, CreatedApiKey
+from schema.sites import Site, SiteInput
+
+
+@strawberry.type
+class Mutation:
+    """What can be done."""
+
+    @field(
+        "Take events in. The answer comes when they are committed and says of each what became "
+        "of it; sending the same ids again is safe. Takes the scope INGEST.",
+        IngestPayload,
+    )
+    async def ingest(
+        self,
+        info: Info,
+        input: Annotated[IngestInput, strawberry.argument("The events.")],
+    ) -> Outcome:
+        return await ingest.ingest(info.context, input.site_id, input.events)
+
+    @field(
+        "Change a site, or make a new one; the site as it is then. Takes the scope ADMIN, and "
+        "to make one a key that is bound to no site.",
+        Site,
+    )
+    async def save_site(
+        self,
+        info: Info,
+        input: Annotated[SiteInput, strawberry.argument("The site as it is to be.")],
+    ) -> StoredSite:
+        return await sites.save_site(info.context, input.to_draft())
+
+    @field(
+        "Make an API key. Takes the scope ADMIN; an admin of one site makes keys of that site.",
+        CreatedApiKey,
+    )
+    async def create_api_key(
+        self,
+        info: Info,
+        input: Annotated[ApiKeyInput, strawberry.argument("The key as it is to be.")],
+    ) -> NewKey:
+        return await keys.create_api_key(info.context, input.to_draft())
+
+    @field(
+        "End an API key for good: true when it is ended, an error where there is none. "
+        "Takes the scope ADMIN."
+    )
+    async def revoke_api_key(
+        self,
+        info: Info,
+        id: Annotated[ID, strawberry.argument("The key's id.")],
+    ) -> bool:
+        return await keys.revoke_api_key(info.context, id)

@@ -1,0 +1,201 @@
+"""Questions: input to query object, resolver, type."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import strawberry
+from strawberry import ID, UNSET
+
+from data.calendar import Interval
+from data.events import Receipt
+from data.postgres.sites import Site as StoredSite
+from resolvers import raw_events, reports, retention, sites, system
+from resolvers.context import Caller
+from resolvers.raw_events import EventPage
+from resolvers.reports import ActiveUsers, EventCounts, TopEvents
+from resolvers.retention import Retention
+from resolvers.system import SystemState
+from schema.arguments import Info, SiteId, given
+from schema.events import Days, EventConnection, UserId
+from schema.fields import field
+from schema.filters import Filter, filter_asked
+from schema.ingest import EventIds, IngestReceipt
+from schema.keys import Viewer
+from schema.pagination import After, First, page_asked
+from schema.reports import (
+    ActiveUsersReport,
+    AnyInterval,
+    EventCountsReport,
+    Limit,
+    LongInterval,
+    Range,
+    Rolling,
+    TimeZone,
+    TopEventsReport,
+    asked,
+)
+from schema.retention import Options, Periods, RetentionReport, retention_asked
+from schema.scalars import uuid_of
+from schema.sites import Site
+from schema.system import System
+
+
+@strawberry.type
+class Query:
+    """What can be asked. Every question is about one site; a key of one site need not say which."""
+
+    @field("Unique active users per calendar day.", ActiveUsersReport)
+    async def dau(
+        self,
+        info: Info,
+        *,
+        site_id: SiteId = UNSET,
+        range: Range,
+        filter: Filter = UNSET,
+        timezone: TimeZone = UNSET,
+    ) -> ActiveUsers:
+        return await reports.dau(info.context, asked(range, site_id, filter, timezone))
+
+    @field(
+        "Unique active users per day, week or month; with `rolling`, users of the last N days "
+        "as seen on each day (7: WAU, 30: MAU).",
+        ActiveUsersReport,
+    )
+    async def active_users(  # noqa: PLR0913 - GraphQL passes them by name
+        self,
+        info: Info,
+        *,
+        site_id: SiteId = UNSET,
+        range: Range,
+        interval: LongInterval = Interval.DAY,
+        rolling: Rolling = UNSET,
+        filter: Filter = UNSET,
+        timezone: TimeZone = UNSET,
+    ) -> ActiveUsers:
+        question = asked(range, site_id, filter, timezone)
+        return await reports.active_users(info.context, question, interval, given(rolling))
+
+    @field("Event types by number of events; ties are in order of name.", TopEventsReport)
+    async def top_events(  # noqa: PLR0913 - GraphQL passes them by name
+        self,
+        info: Info,
+        *,
+        site_id: SiteId = UNSET,
+        range: Range,
+        limit: Limit = 10,
+        filter: Filter = UNSET,
+        timezone: TimeZone = UNSET,
+    ) -> TopEvents:
+        return await reports.top_events(
+            info.context, asked(range, site_id, filter, timezone), limit
+        )
+
+    @field("Number of events over time.", EventCountsReport)
+    async def event_counts(  # noqa: PLR0913 - GraphQL passes them by name
+        self,
+        info: Info,
+        *,
+        site_id: SiteId = UNSET,
+        range: Range,
+        interval: AnyInterval = Interval.DAY,
+        filter: Filter = UNSET,
+        timezone: TimeZone = UNSET,
+    ) -> EventCounts:
+        return await reports.event_counts(
+            info.context, asked(range, site_id, filter, timezone), interval
+        )
+
+    @field(
+        "Cohort retention: of the users who started in a period, how many came back k periods "
+        "later.",
+        RetentionReport,
+    )
+    async def retention(  # noqa: PLR0913 - GraphQL passes them by name
+        self,
+        info: Info,
+        *,
+        site_id: SiteId = UNSET,
+        range: Range,
+        interval: LongInterval = Interval.WEEK,
+        periods: Periods = 8,
+        options: Options = UNSET,
+        filter: Filter = UNSET,
+        timezone: TimeZone = UNSET,
+    ) -> Retention:
+        question = asked(range, site_id, filter, timezone)
+        how = retention_asked(interval, periods, options)
+        return await retention.retention(info.context, question, how)
+
+    @field(
+        "Single events, newest first; those of the same moment by order of arrival.",
+        EventConnection,
+    )
+    async def events(  # noqa: PLR0913 - GraphQL passes them by name
+        self,
+        info: Info,
+        *,
+        site_id: SiteId = UNSET,
+        range: Days = UNSET,
+        filter: Filter = UNSET,
+        first: First = 50,
+        after: After = UNSET,
+    ) -> EventPage:
+        days = range.to_query() if range else None
+        page = page_asked(first, after)
+        return await raw_events.events(
+            info.context, given(site_id), days, filter_asked(filter), page
+        )
+
+    @field("What one user did, newest first.", EventConnection)
+    async def user_events(
+        self,
+        info: Info,
+        *,
+        user_id: UserId,
+        site_id: SiteId = UNSET,
+        first: First = 50,
+        after: After = UNSET,
+    ) -> EventPage:
+        page = page_asked(first, after)
+        return await raw_events.user_events(info.context, given(site_id), user_id, page)
+
+    @field(
+        "Were these events taken? Unknown ids answer null, in the order asked.",
+        list[IngestReceipt | None],
+    )
+    async def receipts(
+        self,
+        info: Info,
+        *,
+        event_ids: EventIds,
+        site_id: SiteId = UNSET,
+    ) -> list[Receipt | None]:
+        ids = [uuid_of(event_id, "eventIds") for event_id in event_ids]
+        return await raw_events.receipts(info.context, given(site_id), ids)
+
+    @field("A site that the key may read; null with an error if not.", Site | None)
+    async def site(
+        self,
+        info: Info,
+        *,
+        id: Annotated[
+            ID | None,
+            strawberry.argument("The site's id; the key's own or only site where it is left out."),
+        ] = UNSET,
+    ) -> StoredSite:
+        return await sites.site(info.context, given(id))
+
+    @field("All sites that the key may read, in order of id.", list[Site])
+    async def sites(self, info: Info) -> list[StoredSite]:
+        return await sites.sites(info.context)
+
+    @field("Who asks: the key's name, its scopes and the site that it is bound to.", Viewer)
+    def viewer(self, info: Info) -> Caller:
+        return info.context.caller
+
+    @field(
+        "State of every part of the service; takes an admin key that is bound to no site.", System
+    )
+    async def system(self, info: Info) -> SystemState:
+        return await system.system(info.context)

@@ -1,0 +1,1 @@
+"""The door: HTTP, lifespan, settings, command line. Knows everything, decides nothing."""

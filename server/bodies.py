@@ -1,0 +1,78 @@
+"""Reading request bodies: bounded in size, also after decompression."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.types import Receive
+
+from data.events import MAX_BODY_BYTES
+
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class BodyProblem(Exception):
+    """A body that cannot be read: an HTTP status and a sentence for people."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+_TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes; send it in several requests"
+
+
+class ClientGone(Exception):
+    """The client went away before it had sent all of its body."""
+
+
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    """The whole body, decompressed where it is gzip; raises `BodyProblem` or `ClientGone`."""
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if encoding not in (b"identity", b"", b"gzip", b"x-gzip"):
+        raise BodyProblem(415, "the content encoding must be gzip or none")
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+        raise BodyProblem(413, _TOO_LARGE)
+    body = await _receive_all(receive)
+    return _gunzip(body) if encoding in (b"gzip", b"x-gzip") else body
+
+
+async def _receive_all(receive: Callable[[], Awaitable[object]]) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        assert isinstance(message, dict)  # ASGI
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise BodyProblem(413, _TOO_LARGE)
+        parts.append(part)
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _gunzip(body: bytes) -> bytes:
+    """Decompressed; stops as soon as it gets too large, whatever the compressed size."""
+    parts: list[bytes] = []
+    room = MAX_BODY_BYTES
+    try:
+        while body:
+            member = zlib.decompressobj(_GZIP)
+            parts.append(member.decompress(body, room + 1))
+            room -= len(parts[-1])
+            if room < 0:
+                raise BodyProblem(413, _TOO_LARGE)
+            if not member.eof:
+                raise BodyProblem(400, "the gzip body is cut off")
+            body = member.unused_data
+    except zlib.error:
+        raise BodyProblem(
+            400, "the body is not gzip, though its content encoding says so"
+        ) from None
+    return b"".join(parts)

@@ -1,0 +1,45 @@
+"""Health: whether the service can take events, and how each of its parts is."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from data.resources import Resources
+from jobs.runner import JobRunner
+from resolvers.system import PartStatus, system_state
+
+
+async def health(request: Request) -> JSONResponse:
+    """200 while events can be taken, else 503; each part by name."""
+    resources: Resources = request.state.resources
+    runner: JobRunner[Resources] = request.state.jobs
+    state = await system_state(resources)
+    parts = {part.name: part for part in state.parts}
+    can_ingest = parts["ledger"].status is not PartStatus.DOWN
+    is_whole = all(part.status is PartStatus.OK for part in state.parts)
+    failing = [job.name for job in runner.states() if job.last_error]
+    body = {
+        "status": "ok" if can_ingest and is_whole else "degraded" if can_ingest else "down",
+        "database": parts["ledger"].status.value.lower(),
+        "replica": parts["replica"].status.value.lower(),
+        "columnar": parts["columnar"].status.value.lower(),
+        # Results are not cached yet, so there is no cache that could be down.
+        "cache": "none",
+        "scheduler": f"failing: {', '.join(failing)}" if failing else "ok",
+        "data_through": state.data_through.isoformat() if state.data_through else None,
+        "details": {part.name: part.detail for part in state.parts},
+    }
+    return JSONResponse(body, 200 if can_ingest else 503, {"cache-control": "no-store"})
+
+
+async def live(_: Request) -> JSONResponse:
+    """The process answers, whatever else is the matter."""
+    return JSONResponse({"status": "alive"}, headers={"cache-control": "no-store"})
+
+
+async def metrics(request: Request) -> Response:
+    """All metrics, as Prometheus reads them."""
+    resources: Resources = request.state.resources
+    page, content_type = resources.metrics.render()
+    return Response(page, media_type=content_type)

@@ -1,0 +1,110 @@
+"""Opens everything that the service holds, in order, on one exit stack."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+
+from data.columnar import open_columnar, take_slot
+from data.follower import Follower, following
+from data.group_commit import open_group_commit
+from data.postgres.append import append, make_partitions_ahead
+from data.postgres.directory import Directory
+from data.postgres.engine import parse_url
+from data.postgres.ledger import LedgerAddress, open_ledger
+from data.postgres.salts import SaltKeeper
+from data.resources import Resources
+from data.secrets import load_secrets
+from jobs.runner import JobRunner, open_jobs
+from jobs.table import JOBS
+from server.settings import Settings
+from telemetry.metrics import Metrics
+from telemetry.tracing import open_tracing
+
+
+class HomeUnusable(Exception):
+    """The folder of the service cannot be used; the message says what to do."""
+
+
+def utc_now() -> datetime:
+    """The wall clock: the one place where the service reads it."""
+    return datetime.now(UTC)
+
+
+def ledger_address(settings: Settings) -> LedgerAddress:
+    """Where the settings say the ledger is."""
+    return LedgerAddress(
+        home=settings.home,
+        database_url=parse_url(settings.database_url) if settings.database_url else None,
+        replica_url=(
+            parse_url(settings.replica_database_url) if settings.replica_database_url else None
+        ),
+    )
+
+
+def prepare_home(settings: Settings) -> None:
+    """Make the service's folder and see that it can be written to; raises `HomeUnusable`."""
+    home = settings.home
+    probe = home / ".writable"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"footfall")
+        probe.unlink()
+    except OSError as error:
+        raise HomeUnusable(
+            f"{home} cannot be written to ({error.strerror}): make room or change its owner, or "
+            "set FOOTFALL_HOME to another folder"
+        ) from error
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings) -> AsyncIterator[tuple[Resources, JobRunner]]:
+    """Everything a running service needs; closed in reverse order."""
+    prepare_home(settings)
+    metrics = Metrics.create()
+    async with AsyncExitStack() as stack:
+        tracing = stack.enter_context(
+            open_tracing(
+                settings.otel_exporter_otlp_endpoint or None, service_version=version("footfall")
+            )
+        )
+        secrets = load_secrets(settings.home / "secrets.json")
+        ledger = await stack.enter_async_context(open_ledger(ledger_address(settings)))
+        await make_partitions_ahead(ledger.writer, utc_now())
+        slot = stack.enter_context(take_slot(settings.home / "columnar"))
+        columnar = await stack.enter_async_context(
+            open_columnar(slot, ledger_id=str(ledger.ledger_id), metrics=metrics)
+        )
+        follower = await stack.enter_async_context(
+            following(Follower(columnar, ledger.reader, ledger.writer, metrics.follow))
+        )
+        # After the follower, so that it closes first and its last commits are still followed.
+        committer = await stack.enter_async_context(
+            open_group_commit(
+                partial(append, ledger.writer), on_commit=follower.wake, metrics=metrics.ingest
+            )
+        )
+        resources = Resources(
+            ledger=ledger,
+            directory=Directory(ledger.writer),
+            committer=committer,
+            columnar=columnar,
+            follower=follower,
+            salts=SaltKeeper(ledger.writer),
+            secrets=secrets,
+            metrics=metrics,
+            tracing=tracing,
+            clock=utc_now,
+        )
+        runner = await stack.enter_async_context(
+            open_jobs(JOBS, resources, clock=utc_now, metrics=metrics, leader=_always)
+        )
+        yield resources, runner
+
+
+async def _always() -> bool:
+    """Every process runs the jobs: those there are may run twice without harm."""
+    return True

@@ -1,0 +1,103 @@
+"""All settings, read once from the environment or `.env`; nothing else reads the environment."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from data.postgres.engine import parse_url
+
+Network = IPv4Network | IPv6Network
+
+
+class Environment(StrEnum):
+    """Where the service runs."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class InvalidSettings(Exception):
+    """A setting has a value that cannot be used; the message names it in one line."""
+
+
+class Settings(BaseSettings):
+    """What an operator can set; every field stands in `.env.example` and in the README."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", frozen=True, extra="ignore"
+    )
+
+    environment: Environment = Environment.DEVELOPMENT
+    footfall_home: Path = Path(".footfall")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65_535)
+    database_url: str = Field(default="", repr=False)
+    replica_database_url: str = Field(default="", repr=False)
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
+    log_level: str = "INFO"
+    otel_exporter_otlp_endpoint: str = ""
+
+    @property
+    def is_production(self) -> bool:
+        """Whether the service faces real users."""
+        return self.environment is Environment.PRODUCTION
+
+    @property
+    def home(self) -> Path:
+        """The folder of everything that the service keeps, as an absolute path."""
+        return self.footfall_home.expanduser().resolve()
+
+    @field_validator("database_url", "replica_database_url")
+    @classmethod
+    def _check_database_url(cls, value: str) -> str:
+        if value:
+            parse_url(value)
+        return value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        origins = _listed(value)
+        for origin in origins:
+            parts = urlsplit(str(origin))
+            if origin != "*" and (parts.scheme not in ("http", "https") or not parts.netloc):
+                raise ValueError(f"{origin!r} is not an origin such as https://example.com")
+        return tuple(str(origin).rstrip("/") for origin in origins)
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        return tuple(ip_network(str(part), strict=False) for part in _listed(value))
+
+    @field_validator("log_level")
+    @classmethod
+    def _check_level(cls, value: str) -> str:
+        if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+            raise ValueError("it must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
+        return value.upper()
+
+
+def _listed(value: object) -> list[object]:
+    """The parts of a comma-separated text, or the items of a list."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process; raises `InvalidSettings` with one line on the first problem."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]).upper() if first["loc"] else "settings"
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidSettings(f"{name} cannot be used: {message}") from None
