@@ -175,11 +175,11 @@ class EventCountsQuery:
 class EventCountsRows:
     """Events per period, without empty ones.
 
-    The key is the first day of the period or, by the hour, the UTC instant at which the local
-    clock hour begins as `data.calendar.hours_of` lists them.
+    The key is the first day of the period or, by the hour, the UTC instant (a `datetime`, which
+    is a `date`) at which the local clock hour begins, as `data.calendar.hours_of` lists them.
     """
 
-    counts: dict[date, int] | dict[datetime, int]
+    counts: dict[date, int]
     total: int
 
 

@@ -245,7 +245,7 @@ async def event_counts(ctx: Context, asked: Asked, interval: Interval) -> EventC
     query = EventCountsQuery(scope, interval, site.week_start)
     rows, watermark = await ctx.loaders.event_counts.load(query)
     meta = meta_of(ctx, watermark, scope.zone)
-    counts: dict[date | datetime, int] = dict(rows.counts)
+    counts = rows.counts
     if interval is Interval.HOUR:
         points = [
             EventCountPoint(start, counts.get(start, 0), end <= meta.data_through)

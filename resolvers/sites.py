@@ -17,6 +17,7 @@ from resolvers.context import Context
 from resolvers.errors import BadUserInput, Forbidden, Unavailable
 from resolvers.reports import require_zone
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _SITE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -67,17 +68,17 @@ def _origin(text: str) -> str:
     """An origin as browsers send it, such as `https://example.com`, or `*` for any."""
     if text == "*":
         return text
+    bad = BadUserInput("origins", f"{text!r} is not an origin such as https://example.com")
     try:
         parts = urlsplit(text.strip().rstrip("/"))
-        is_origin = parts.scheme in ("http", "https") and parts.hostname and not parts.path
         port = parts.port
     except ValueError:
-        is_origin, port = False, None
-    if not is_origin or parts.query or parts.fragment or parts.username:
-        raise BadUserInput("origins", f"{text!r} is not an origin such as https://example.com")
-    default = {"http": 80, "https": 443}[parts.scheme]
-    suffix = f":{port}" if port is not None and port != default else ""
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        raise bad from None
+    more = parts.path or parts.query or parts.fragment or parts.username
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or more:
+        raise bad
+    suffix = f":{port}" if port not in (None, _DEFAULT_PORTS[parts.scheme]) else ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{suffix}"
 
 

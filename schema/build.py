@@ -5,53 +5,43 @@ from __future__ import annotations
 from inspect import cleandoc
 
 import strawberry
-from graphql import GraphQLError, GraphQLSchema, lexicographic_sort_schema, print_schema
+from graphql import GraphQLSchema, lexicographic_sort_schema, print_schema
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema_converter import GraphQLCoreConverter
-from strawberry.types import ExecutionContext
 from strawberry.types.base import StrawberryObjectDefinition
 
 from schema.mutation import Mutation
 from schema.query import Query
 from schema.scalars import SCALARS
 
-_DESCRIPTION = """
-Footfall: usage analytics that a team owns. Send events in, ask for numbers; every number says
-what it rests on.
-"""
-
-
-class _Schema(strawberry.Schema):
-    def process_errors(
-        self,
-        errors: list[GraphQLError],
-        execution_context: ExecutionContext | None = None,
-    ) -> None:
-        """Nothing: who answers the request logs what was unexpected, and masks it."""
+_DESCRIPTION = (
+    "Footfall: usage analytics that a team owns. Send events in and ask for numbers; every number "
+    "says what it rests on."
+)
 
 
 def build_schema() -> strawberry.Schema:
-    """A new schema, ready to execute; fields take a `resolvers.context.Context` as context."""
-    # Not with Strawberry's sort_schema: the sorted copy hands resolvers plain texts where the
-    # original hands them members of enums.
-    schema = _Schema(Query, Mutation, config=StrawberryConfig(scalar_map=SCALARS))
+    """A new schema; its fields take a `resolvers.context.Context` as context value."""
+    # Not with Strawberry's sort_schema: the sorted copy hands resolvers plain texts where this
+    # one hands them members of enums.
+    schema = strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map=SCALARS))
     _describe(schema._schema)
     return schema
 
 
 def graphql_schema() -> GraphQLSchema:
-    """The same as graphql-core executes it, for a view of our own."""
+    """A new schema, as graphql-core's own functions take it."""
     return build_schema()._schema
 
 
 def sdl() -> str:
     """The schema in its own language, sorted by name: the same text for the same schema."""
-    return print_schema(lexicographic_sort_schema(build_schema()._schema)) + "\n"
+    return print_schema(lexicographic_sort_schema(graphql_schema())) + "\n"
 
 
 def _describe(schema: GraphQLSchema) -> None:
     """Let the docstring of a class be the description of its type."""
-    schema.description = _DESCRIPTION.strip()
+    schema.description = _DESCRIPTION
     for named in schema.type_map.values():
         definition = named.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
         if isinstance(definition, StrawberryObjectDefinition):

@@ -146,7 +146,7 @@ class EventFilter:
     )
     not_: EventFilter | None = strawberry.field(
         name="not",
-        description="This filter does not hold, be it that the event lacks the value it asks about.",
+        description="This filter does not hold; an event that lacks what it asks for passes.",
     )
 
     def to_query(self) -> queries.EventFilter:

@@ -10,10 +10,11 @@ import strawberry
 from strawberry import ID
 from strawberry.types import get_object_definition
 from strawberry.types.arguments import InputContext
+from strawberry.utils.str_converters import to_camel_case
 
 from data.events import MAX_EVENTS_PER_REQUEST, Receipt, ReceiptStatus, RejectionCode
 from resolvers.ingest import Outcome
-from resolvers.pipeline import MAX_EVENT_TYPE_CHARS, MAX_ID_CHARS, MAX_URL_CHARS, Draft
+from resolvers.pipeline import FIELDS, MAX_EVENT_TYPE_CHARS, MAX_ID_CHARS, MAX_URL_CHARS, Draft
 from resolvers.raw_events import MAX_RECEIPTS
 from schema.arguments import given
 from schema.enums import describe_enum
@@ -118,18 +119,8 @@ class IngestInput:
     )
 
 
-_DRAFT_NAMES = {
-    "eventId": "event_id",
-    "eventType": "event_type",
-    "occurredAt": "occurred_at",
-    "userId": "user_id",
-    "visitorId": "visitor_id",
-    "sessionId": "session_id",
-    "url": "url",
-    "path": "path",
-    "referrer": "referrer",
-    "properties": "properties",
-}
+# The names of `EventInput` as clients write them, and as drafts have them.
+_DRAFT_NAMES = {to_camel_case(name): name for name in FIELDS}
 
 
 def _ingest_input(_: type, sent: Mapping[str, Any], __: InputContext) -> IngestInput:

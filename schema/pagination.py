@@ -36,7 +36,9 @@ class PageInfo:
         description="The place of the first entry; null on an empty page."
     )
     end_cursor: str | None = strawberry.field(
-        description="The place of the last entry, for `after` of the next page; null on an empty page."
+        description=(
+            "The place of the last entry, for `after` of the next page; null on an empty page."
+        )
     )
 
 

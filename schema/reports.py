@@ -22,7 +22,10 @@ from schema.enums import describe_enum
 from schema.filters import EventFilter, filter_asked
 from schema.scalars import BigInt
 
-_COMPLETE = "The period had ended by `dataThrough`: only events that arrive late can still change the number."
+_COMPLETE = (
+    "The period had ended by `dataThrough`: only events that arrive late can still change the "
+    "number."
+)
 
 describe_enum(
     Interval,
@@ -67,7 +70,6 @@ Range: TypeAlias = Annotated[
     DateRange,
     strawberry.argument("The days that the report covers, both ends included."),
 ]
-
 TimeZone: TypeAlias = Annotated[
     str | None,
     strawberry.argument(

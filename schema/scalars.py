@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any, NewType
 from uuid import UUID
@@ -98,13 +99,12 @@ def _plain_value(node: ValueNode, variables: Variables | None) -> Any:
 
 def _number(node: IntValueNode | FloatValueNode) -> int | float:
     # Python refuses to read integers of thousands of digits, and reads 1e999 as infinity.
-    try:
-        number = int(node.value) if isinstance(node, IntValueNode) else float(node.value)
-    except ValueError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise GraphQLError("The number is too large.", node)
-    return number
+    if isinstance(node, IntValueNode):
+        with suppress(ValueError):
+            return int(node.value)
+    elif math.isfinite(number := float(node.value)):
+        return number
+    raise GraphQLError("The number is too large.", node)
 
 
 def _literals(parse_value: Callable[[Any], Any]) -> Callable[[ValueNode, Variables | None], Any]:

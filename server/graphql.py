@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -174,7 +174,7 @@ class GraphQL:
         if node is None:
             problem = "the document has no such operation, or several and none is named"
             return "unknown", ExecutionResult(None, [_coded(Code.BAD_USER_INPUT, problem)])
-        kind = cast("OperationType", node.operation.value)
+        kind = node.operation.value
         if operation.is_get and kind != "query":
             raise BadRequest(405, "only queries can be asked by GET", ((b"allow", b"POST"),))
         return kind, await self._execute(document, node, operation, context)

@@ -61,7 +61,9 @@ def prepare_home(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings) -> AsyncIterator[tuple[Resources, JobRunner]]:
+async def open_resources(
+    settings: Settings,
+) -> AsyncIterator[tuple[Resources, JobRunner[Resources]]]:
     """Everything a running service needs; closed in reverse order."""
     prepare_home(settings)
     metrics = Metrics.create()

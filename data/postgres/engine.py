@@ -85,6 +85,12 @@ async def open_engine(login: Login) -> AsyncIterator[AsyncEngine]:
 
 # What PostgreSQL says about the data it was given (22: data, 23: integrity), as against its state.
 _REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, UnicodeError)
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+    OSError,
+)
 _OUTAGES = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -134,8 +140,11 @@ async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connec
             assert driver is not None
             try:
                 yield driver
-            except BaseException:
+            except BaseException as error:
                 # Also when the caller is cancelled in the middle of a statement.
                 driver.terminate()
                 await connection.invalidate()
+                if isinstance(error, _LOST):
+                    # The server has gone: none of the pool's other connections is any better.
+                    await engine.dispose()
                 raise

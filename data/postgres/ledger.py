@@ -12,10 +12,10 @@ import structlog
 from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from data.postgres.embedded import embedded_server
 from data.postgres.engine import READER, WRITER, Login, open_engine
 from data.postgres.feed import ledger_id
 from data.postgres.migrate import migrate, pending
+from data.postgres.supervision import supervised_server
 
 log = structlog.get_logger()
 
@@ -71,7 +71,7 @@ async def ledger_urls(address: LedgerAddress) -> AsyncIterator[LedgerUrls]:
             reader=address.replica_url or address.database_url,
         )
         return
-    async with embedded_server(address.home) as server:
+    async with supervised_server(address.home) as server:
         yield LedgerUrls(
             admin=make_url(server.url("postgres")),
             writer=make_url(server.url(WRITER)),
