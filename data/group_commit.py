@@ -144,8 +144,10 @@ class GroupCommit:
                 await self._commit([request])
         except LedgerUnavailable as unavailable:
             self._fail(group, unavailable, "unavailable")
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - a lane that ends would strand all to come
             self._fail(group, LedgerUnavailable(f"the commit was cut off: {error!r}"), "failed")
+        except asyncio.CancelledError:
+            self._fail(group, LedgerUnavailable("the service was stopped"), "cancelled")
             raise
         else:
             self.metrics.commit_seconds.observe(perf_counter() - started)

@@ -17,6 +17,7 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
+    OperationType,
     execute,
     parse,
     validate,
@@ -32,13 +33,20 @@ from resolvers.loaders import Loaders
 from server.bodies import BodyProblem, ClientGone, read_body
 from server.responses import Answer, Header, encode_json, send_answer
 from telemetry.logs import current_correlation_id
-from telemetry.metrics import OperationOutcome, OperationType
+from telemetry.metrics import OperationOutcome
+from telemetry.metrics import OperationType as OperationKind
 
 log = structlog.get_logger()
 
 _RESPONSE = b"application/graphql-response+json"
 _LEGACY = b"application/json"
 _decode = msgspec.json.Decoder().decode
+
+_KINDS: dict[OperationType, OperationKind] = {
+    OperationType.QUERY: "query",
+    OperationType.MUTATION: "mutation",
+    OperationType.SUBSCRIPTION: "subscription",
+}
 
 MAX_TOKENS = 10_000
 MAX_DOCUMENT_CHARS = 100_000
@@ -166,7 +174,7 @@ class GraphQL:
 
     async def _run(
         self, operation: Operation, context: Context
-    ) -> tuple[OperationType, ExecutionResult]:
+    ) -> tuple[OperationKind, ExecutionResult]:
         document = self.documents.of(operation.query)
         if isinstance(document, list):
             return "unknown", ExecutionResult(None, document)
@@ -174,7 +182,7 @@ class GraphQL:
         if node is None:
             problem = "the document has no such operation, or several and none is named"
             return "unknown", ExecutionResult(None, [_coded(Code.BAD_USER_INPUT, problem)])
-        kind = node.operation.value
+        kind = _KINDS[node.operation]
         if operation.is_get and kind != "query":
             raise BadRequest(405, "only queries can be asked by GET", ((b"allow", b"POST"),))
         return kind, await self._execute(document, node, operation, context)

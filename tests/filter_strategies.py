@@ -22,88 +22,42 @@ from data.queries import (
     StringFilter,
 )
 
-TYPES = ("view", "buy", "Buy", "a", "ä", "Ä", "\U0001f600", "\uffee", 'it\'s "x"', "\\N")
-ACTORS = ("u1", "u2", "U1", "É", "é", "", "\\N", 'a,b\n"c"', "NULL")
+# In groups of what may be taken for one another; an example's words come from one or two.
+TYPES = (
+    ("view", "buy", "Buy"),
+    ("a", "ä", "Ä", "b"),
+    ("\U0001f600", "\uffee", "z"),
+    ('it\'s "x"', "\\N", "NULL"),
+)
+ACTORS = (("u1", "u2", "U1"), ("É", "é", "e"), ("", "\\N", "NULL"), ('a,b\n"c"', "u1", " u1"))
 TEXTS = (
-    "",
-    " ",
-    "/",
-    "/a",
-    "/A",
-    "/a/b",
-    "/Straße",
-    "/straße",
-    "Жук",
-    "жук",
-    "100%",
-    "1000",
-    "a_b",
-    "axb",
-    "a%b",
-    "a.b",
-    "\\N",
-    "\\",
-    'say "hi"',
-    '"',
-    "it's",
-    "two\nlines",
-    "two\r\nlines\n",
-    "tab\there",
-    "a,b",
-    "\U0001f600",
-    "$1",
-    "true",
-    "12",
-    "12.5",
-    "null",
-    "[1,2]",
+    ("/", "/a", "/A", "/a/b"),
+    ("/Straße", "/straße", "Жук", "жук"),
+    ("a_b", "axb", "a%b", "a.b", "a"),
+    ("100%", "1000", "100", "$1"),
+    ("\\N", "\\", "", " "),
+    ('say "hi"', '"', "it's", "'", "a,b"),
+    ("two\nlines", "two\r\nlines\n", "two", "tab\there"),
+    ("\U0001f600", "", "é"),
 )
 NAMES = (
-    "plan",
-    "Plan",
-    "a.b",
-    "a",
-    "$",
-    "$.plan",
-    "/plan",
-    "*",
-    "",
-    "0",
-    '"',
-    "'",
-    "ü",
-    "[0]",
-    "\\",
+    ("plan", "Plan"),
+    ("a.b", "a"),
+    ("$", "$.plan", "plan"),
+    ("/plan", "~1plan", "plan"),
+    ("*", "", "0"),
+    ('"', "'", "\\"),
+    ("ü", "[0]", "-"),
 )
-VALUES: tuple[Any, ...] = (
-    None,
-    None,
-    "",
-    "12",
-    "12.5",
-    "true",
-    "null",
-    "É",
-    "é",
-    'q"q',
-    "two\nlines",
-    "\\N",
-    "\U0001f600",
-    "a/b",
-    0,
-    12,
-    12.5,
-    -3,
-    10**12,
-    0.1,
-    True,
-    False,
-    [],
-    [1, 2],
-    ["12"],
-    {},
-    {"plan": 12},
-    {"a": {"b": [1, "x", None, True]}},
+VALUES: tuple[tuple[Any, ...], ...] = (
+    (True, "true", False, None),
+    (12, "12", 12.5, "12.5", ["12"]),
+    (0, False, "", "0", None, -3),
+    ([1, 2], "[1,2]", [], 12),
+    ({"plan": 12}, '{"plan":12}', {}, {"a": {"b": [1, "x", None, True]}}),
+    (None, "null", "\\N"),
+    ("É", "é", 'q"q', "two\nlines"),
+    ("\U0001f600", "a/b", 10**12, 0.1),
 )
 PIECES = ("", "a", "A", "/", "\\", '"', "%", "_", ".", "\n", "ß", "É", "é", "ж", "Ж", "12", "N")
 PATTERNS = (
@@ -142,7 +96,7 @@ TEXT_CONDITIONS = (
 # How many of something; none at all is a question of its own.
 FEW = (1, 1, 2, 1, 1, 2, 3, 0)
 NUMBER_CONDITIONS = ("eq", "ne", "gt", "gte", "lt", "lte", "is_set")
-SHAPES = ("all", "field", "property", "field", "property", "not", "or", "and", "everything at once")
+SHAPES = ("all", "field", "property", "field", "property", "property", "not", "or", "and", "mixed")
 NUMBERS = (0.0, 12.0, 12.5, -3.0, 1e12, 0.1, 1.0, 100.0)
 
 
@@ -170,14 +124,18 @@ def pick_some(random: Random, pool: Sequence[Picked], counts: Sequence[int]) -> 
     return tuple(random.choice(pool) for _ in range(random.choice(counts)))
 
 
+def _draw_group(random: Random, groups: Sequence[tuple[Picked, ...]]) -> tuple[Picked, ...]:
+    return tuple(random.choice(groups) + (random.choice(groups) if coin(random) else ()))
+
+
 def draw_words(random: Random) -> Words:
     """A small choice from the pools."""
     return Words(
-        pick_some(random, TYPES, (2, 3, 4)),
-        pick_some(random, ACTORS, (2, 3, 4)),
-        pick_some(random, TEXTS, (1, 2, 2, 3)),
-        pick_some(random, NAMES, (1, 2)),
-        pick_some(random, VALUES, (2, 3, 4)),
+        _draw_group(random, TYPES),
+        random.choice(ACTORS),
+        _draw_group(random, TEXTS),
+        random.choice(NAMES),
+        _draw_group(random, VALUES),
     )
 
 
@@ -230,10 +188,19 @@ def draw_number_filter(random: Random) -> NumberFilter:
     return NumberFilter(**given)
 
 
+def _sorts_that_fit(value: Any) -> tuple[str, ...]:
+    """What to ask about a value such as this: as a (s)tring, a (n)umber, a (b)oolean."""
+    if value in (True, False, "true"):
+        return ("b", "b", "s", "n")
+    if isinstance(value, int | float) or value in ("12", "12.5", "0"):
+        return ("n", "n", "s", "b")
+    return ("s", "s", "n", "b", "sn", "")
+
+
 def draw_property_filter(random: Random, words: Words) -> PropertyFilter:
     """Conditions on one property, of one sort or of two."""
     texts = tuple(value if isinstance(value, str) else json_text(value) for value in words.values)
-    sorts = random.choice(("s", "s", "n", "n", "b", "s", "s", "n", "n", "b", "sn", ""))
+    sorts = random.choice(_sorts_that_fit(random.choice(words.values)))
     return PropertyFilter(
         random.choice(words.names),
         draw_string_filter(random, texts) if "s" in sorts else None,

@@ -246,13 +246,13 @@ def event_counts(events: Iterable[StoredEvent], query: EventCountsQuery) -> Even
     found = in_range(events, query.scope)
     zone = query.scope.zone
     if query.interval is Interval.HOUR:
-        hours = Counter(clock_hour(event.occurred_at, zone) for event in found)
-        return EventCountsRows(dict(hours), len(found))
-    periods = Counter(
-        first_day_of_period(day_of(event, zone), query.interval, query.week_start)
-        for event in found
-    )
-    return EventCountsRows(dict(periods), len(found))
+        counts = Counter[date](clock_hour(event.occurred_at, zone) for event in found)
+    else:
+        counts = Counter(
+            first_day_of_period(day_of(event, zone), query.interval, query.week_start)
+            for event in found
+        )
+    return EventCountsRows(dict(counts), len(found))
 
 
 def period_number(day: date, query: RetentionQuery) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -42,7 +42,7 @@ def scope(
     return Scope("shop", days, zone, condition or EventFilter())
 
 
-def days(found: dict[date, int] | dict[datetime, int]) -> dict[str, int]:
+def days(found: dict[date, int]) -> dict[str, int]:
     return {day.isoformat(): count for day, count in found.items()}
 
 

@@ -39,6 +39,16 @@ NASTY: dict[str, tuple[int, ...]] = {
     "Pacific/Kiritimati": (1994, 2024),  # 14 hours ahead
 }
 
+# Those of them whose clocks do not jump from one full hour to another on one and the same day.
+ODD = (
+    "Australia/Lord_Howe",
+    "America/St_Johns",
+    "Pacific/Apia",
+    "Asia/Kathmandu",
+    "America/Havana",
+    "Pacific/Kwajalein",
+)
+
 
 @lru_cache
 def zone_names() -> list[str]:

@@ -69,6 +69,8 @@ class CopyFile:
         connection = self._open()
         try:
             self._lock_down(connection)
+            # Only now, with the file locked, is it certain that nobody uses these any more.
+            shutil.rmtree(spill_folder(self.path), ignore_errors=True)
             if is_new:
                 self._create_tables(connection)
             else:
@@ -116,8 +118,8 @@ class CopyFile:
             (False,)
         ]:
             raise CopyInUse(f"{self.path} is open in this process already")
-        folder = str(self.path.parent.resolve()).replace("'", "''")
-        connection.execute(f"set allowed_directories = ['{folder}']")
+        folder = str(self.path.parent.resolve())
+        connection.execute("set allowed_directories = $folders", {"folders": [folder]})
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
 

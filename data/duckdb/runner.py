@@ -25,7 +25,7 @@ _INTERRUPT_EVERY_SECONDS = 0.02
 _BEGIN = {"read": "begin transaction read only", "write": "begin transaction"}
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(slots=True)
 class _Call:
     """One unit of work on its way through a thread."""
 
@@ -60,8 +60,6 @@ class Runner:
         self._opening = threading.Lock()
         self._is_invalid = False
         self._is_closed = False
-        # Calls under way, each with what tells whether its thread is done with it.
-        self._calls: dict[_Call, Callable[[], bool]] = {}
         self._threads = {
             "read": ThreadPoolExecutor(max_workers=4, thread_name_prefix="columnar-read"),
             "write": ThreadPoolExecutor(max_workers=1, thread_name_prefix="columnar-write"),
@@ -70,34 +68,28 @@ class Runner:
     async def run(self, name: str, mode: Mode, work: Callable[[Cursor], Result]) -> Result:
         """What `work` returns, from one transaction; raises `StoreUnavailable`.
 
-        When the waiting task is cancelled, the statement is interrupted and nothing is changed.
+        When the waiting task is cancelled, the statement is interrupted; what was not committed by
+        then changes nothing.
         """
         if self._is_closed:
             raise StoreUnavailable("the columnar copy is closed")
         call = _Call(name, mode)
         future = self._threads[mode].submit(self._carry_out, call, work)
-        self._calls[call] = future.done
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            # Also if a second cancellation cuts the waiting short, the first stop has been sent.
-            await self._stop(call)
+            while not future.done():
+                # Again and again, as DuckDB forgets an interruption between two statements.
+                call.stop()
+                await asyncio.sleep(_INTERRUPT_EVERY_SECONDS)
             raise
-        finally:
-            self._calls.pop(call, None)
-
-    async def _stop(self, call: _Call) -> None:
-        is_done = self._calls[call]
-        while not is_done():
-            # Again and again, as DuckDB forgets an interruption between two statements.
-            call.stop()
-            await asyncio.sleep(_INTERRUPT_EVERY_SECONDS)
 
     async def close(self) -> None:
-        """Interrupt what is running and close the file, which brings its log into it."""
+        """Wait for what is running and close the file, which brings its log into it.
+
+        What is asked from now on is refused with `StoreUnavailable`.
+        """
         self._is_closed = True
-        for call in list(self._calls):
-            await self._stop(call)
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:

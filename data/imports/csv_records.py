@@ -16,6 +16,7 @@ from data.imports.rows import MAX_ROW_BYTES, BadRow, ImportFileError
 DELIMITERS = (",", ";", "\t")
 
 _TOO_LONG = f"longer than {MAX_ROW_BYTES // 1024:,} KiB; maybe a quote is not closed"
+_OPEN_QUOTE = "a quote is not closed"
 _NOT_UTF8 = re.compile("[\udc80-\udcff]").search
 
 
@@ -32,8 +33,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return "".join(self.lines)
 
 
-class _RecordTooLong(Exception):
-    """A record has not ended within the limit, or a single line is beyond it."""
+class _NoRecord(Exception):
+    """Why the lines at hand are no record, as far as the csv module does not see it."""
 
 
 class CsvRecords:
@@ -43,6 +44,10 @@ class CsvRecords:
     is no record (cells don't match the header, text after a closing quote, no end within
     `MAX_ROW_BYTES`) is therefore given up for its first line alone, and reading goes on at the
     line after it. For that the lines of the record at hand are kept, and no others.
+
+    Lines that are read once more count each for itself, but for the last, which showed that
+    something is wrong and may begin a record of its own. So no line is read more than three
+    times, even where every line leaves a quote open.
     """
 
     def __init__(self, file: ImportFile, delimiter: str) -> None:
@@ -54,6 +59,8 @@ class CsvRecords:
         # Lines of the record at hand, and lines that were taken for it and are read once more.
         self._taken: list[str] = []
         self._again: deque[str | LongLine] = deque()
+        # Lines before this number may not begin a record of several lines.
+        self._alone_before = 0
         self._failure: ImportFileError | None = None
 
     def __iter__(self) -> Iterator[Record | BadRow]:
@@ -63,12 +70,8 @@ class CsvRecords:
             self._taken = []
             try:
                 cells = next(reader, None)
-            except csv.Error as error:
-                yield self._give_up_line(f"not CSV: {error}")
-                reader = self._new_reader()
-                continue
-            except _RecordTooLong:
-                yield self._give_up_line(_TOO_LONG)
+            except (csv.Error, _NoRecord) as error:
+                yield self._give_up_line(_reason(error))
                 reader = self._new_reader()
                 continue
             if cells is None:
@@ -103,6 +106,7 @@ class CsvRecords:
         if self._taken:
             first, *others = self._taken
             self._again.extendleft(reversed(others))
+            self._alone_before = max(self._alone_before, number + len(others))
         else:
             first = self._again.popleft()
         raw = first.beginning if isinstance(first, LongLine) else first
@@ -118,16 +122,21 @@ class CsvRecords:
             line := self._again.popleft() if self._again else next(self._source, None)
         ) is not None:
             if isinstance(line, LongLine):
-                raise self._too_long(line)
-            size = size + len(line) if self._taken else len(line)
+                raise self._no_record(_TOO_LONG, line)
+            if not self._taken:
+                size = len(line)
+            else:
+                size += len(line)
+                if self._number < self._alone_before:
+                    raise self._no_record(_OPEN_QUOTE, line)
             if size > MAX_ROW_BYTES:
-                raise self._too_long(line)
+                raise self._no_record(_TOO_LONG, line)
             self._taken.append(line)
             yield line
 
-    def _too_long(self, line: str | LongLine) -> _RecordTooLong:
+    def _no_record(self, reason: str, line: str | LongLine) -> _NoRecord:
         self._again.appendleft(line)
-        return _RecordTooLong()
+        return _NoRecord(reason)
 
     def _blocks_of_text(self, file: ImportFile) -> Iterator[Sequence[str | LongLine]]:
         """The lines as text; bytes that are not UTF-8 become lone surrogates, to be found later."""
@@ -144,6 +153,15 @@ class CsvRecords:
 
 def _mismatch(cells: int, width: int) -> str:
     return f"{cells} cells where the header has {width}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, _NoRecord):
+        return str(error)
+    # Said better than by the csv module.
+    if "field limit" in str(error):
+        return f"a cell is longer than {csv.field_size_limit():,} characters; maybe {_OPEN_QUOTE}"
+    return _OPEN_QUOTE if "end of data" in str(error) else f"not CSV: {error}"
 
 
 def delimiter_of(head: bytes) -> str:

@@ -21,9 +21,10 @@ def read_csv(file: ImportFile, shaper: RowShaper) -> Iterator[Reading]:
         if isinstance(record, BadRow):
             yield record
             continue
-        event: dict[str, object] = {
-            name: cell for name, cell in zip(columns, record.cells, strict=True) if cell
-        }
+        cells = record.cells
+        event: dict[str, object] = dict(zip(columns, cells, strict=True))
+        if "" in cells:
+            event = {name: cell for name, cell in event.items() if cell}
         try:
             yield shaper.shape(record.number, shape_texts(event))
         except RowProblem as problem:

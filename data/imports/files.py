@@ -69,7 +69,7 @@ def detected_format(file: ImportFile) -> Format:
     head = file.head
     if head.startswith(_PARQUET_MAGIC):
         return Format.PARQUET
-    lines = [line for line in head.splitlines() if line.strip()]
+    lines = [line for line in head.splitlines(keepends=True) if line.strip()]
     if not lines:
         raise ImportFileError("the file is empty")
     first = lines[0].lstrip()

@@ -89,11 +89,14 @@ _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InterfaceError,
+    # What asyncpg raises where a connection breaks in the middle of a COPY.
+    asyncpg.InternalClientError,
     OSError,
 )
 _OUTAGES = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     SQLAlchemyError,
     OSError,
     TimeoutError,

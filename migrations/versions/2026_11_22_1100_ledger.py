@@ -1,6 +1,7 @@
 """The ledger: roles, sites, keys, events and their change feed."""
 
 from pathlib import Path
+from typing import Any
 
 from alembic import op
 
@@ -12,7 +13,7 @@ _SQL = Path(__file__).parents[1] / "sql"
 
 def upgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
-    connection = op.get_bind().connection.dbapi_connection
+    connection: Any = op.get_bind().connection.dbapi_connection
     for part in ("roles", "tables", "functions", "grants"):
         script = (_SQL / f"0001_{part}.sql").read_text(encoding="utf-8")
         # Straight to the driver: it takes several statements at once and reads no `:name` in them.

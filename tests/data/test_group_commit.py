@@ -207,3 +207,21 @@ async def test_a_ledger_that_goes_away_fails_the_request_and_a_retry_is_safe(
         assert answer == [True] * 10
         assert commits.pending_events == 0
     await admin.close()
+
+
+async def test_a_failure_that_nobody_foresaw_fails_its_group_and_no_later_one(
+    writer: AsyncEngine,
+) -> None:
+    fails = [RuntimeError("a driver's surprise") for _ in range(5)]
+
+    async def moody(events: Sequence[Event], rejections: Sequence[Rejection]) -> Appended:
+        if fails:
+            raise fails.pop()
+        return await append(writer, events, rejections)
+
+    async with committer(moody) as commits:
+        for _ in range(5):
+            with pytest.raises(LedgerUnavailable, match="cut off"):
+                await commits.submit([event()], [], 10)
+
+        assert await commits.submit([event()], [], 10) == [True]

@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -154,7 +155,8 @@ def scratch_folder(uid: int | None = None) -> Iterator[Path]:
         for pid_file in folder.rglob("postmaster.pid"):
             server = postmaster(pid_file.parents[1])
             if server is not None:
-                server.kill()
+                # At once, but not without giving its shared memory back.
+                server.send_signal(signal.SIGQUIT)
                 gone(server)
         shutil.rmtree(folder)
 
@@ -206,7 +208,7 @@ def postmaster(home: Path) -> psutil.Process | None:
     try:
         process = psutil.Process(int((home / "postgres/postmaster.pid").read_text().split()[0]))
         return process if (home / "postgres").samefile(process.cwd()) else None
-    except (OSError, psutil.Error):
+    except (OSError, IndexError, psutil.Error):
         return None
 
 
@@ -242,11 +244,13 @@ def start_by_hand(home: Path) -> None:
     account, data_dir = account_for(home), home / "postgres"
     if account.is_another:
         open_way(data_dir, account)
+    pg_ctl = str(postgres_bin() / "pg_ctl")
+    where = ("-D", str(data_dir), "-o", f"-c listen_addresses= -k {home / 'postgres-run'}")
     subprocess.run(
-        [postgres_bin() / "pg_ctl", "start", "-w", "-s", "-D", data_dir, "-l", "/dev/null"],
+        [pg_ctl, "start", "-w", "-s", "-l", "/dev/null", *where],
         check=True,
         cwd="/",
-        env={"PGHOST": str(home / "postgres-run")},
+        env={},
         **account.process,
     )
 
