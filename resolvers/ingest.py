@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import perf_counter
 
 from data.events import (
     MAX_EVENTS_PER_REQUEST,
@@ -21,15 +22,17 @@ from resolvers.context import Context
 from resolvers.errors import BadUserInput, Overloaded, Unavailable
 from resolvers.pipeline import Arrival, process
 from telemetry.metrics import IngestMetrics, IngestWay
+from telemetry.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What taking events in needs: where they are committed, and where they are counted."""
+    """What taking events in needs: where they are committed, counted and traced."""
 
     committer: GroupCommit
     metrics: IngestMetrics
     way: IngestWay
+    tracing: Tracing = field(default_factory=lambda: Tracing(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +87,16 @@ async def take_in(door: Door, sent: Sequence[object], arrival: Arrival, size: in
     `size` is the weight of the request in bytes. Raises `Overloaded` before anything was taken,
     or `Unavailable` when the ledger did not answer: sending the same ids again is safe then.
     """
-    results = [process(one, arrival) for one in sent]
+    with door.tracing.span("ingest.pipeline", events=len(sent)):
+        started = perf_counter()
+        results = [process(one, arrival) for one in sent]
+        door.metrics.pipeline_seconds.inc(perf_counter() - started)
     events = [result for result in results if isinstance(result, Event)]
     rejections = [result for result in results if isinstance(result, Rejection)]
     counts = door.metrics.events
     try:
-        fresh = await door.committer.submit(events, rejections, size)
+        with door.tracing.span("ingest.commit", events=len(events)):
+            fresh = await door.committer.submit(events, rejections, size)
     except (CommitterFull, CommitterClosed) as error:
         counts[door.way, "overloaded"].inc(len(results))
         raise Overloaded("more events are on their way than can be taken; try again") from error
@@ -119,6 +126,6 @@ async def ingest(ctx: Context, site_id: str | None, sent: Sequence[object]) -> O
     site = await require_site(ctx, site_id, Scope.INGEST)
     require_batch_size(len(sent))
     resources = ctx.resources
-    door = Door(resources.committer, resources.metrics.ingest, "graphql")
+    door = Door(resources.committer, resources.metrics.ingest, "graphql", resources.tracing)
     arrival = Arrival(site.site_id, ctx.now, largest=ctx.body_bytes or None)
     return await take_in(door, sent, arrival, ctx.body_bytes)

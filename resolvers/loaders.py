@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
 from typing import TypeVar
 
 from aiodataloader import DataLoader
@@ -24,6 +25,7 @@ from data.queries import (
     Watermark,
 )
 from resolvers.errors import Unavailable
+from telemetry.tracing import Tracing
 
 Query = TypeVar("Query")
 Rows = TypeVar("Rows")
@@ -32,36 +34,46 @@ Loaded = tuple[Rows, Watermark | None]
 Ask = Callable[[EventStore, Sequence[Query]], Awaitable[Answer[Rows]]]
 
 
-def _loader(copy: ColumnarCopy, ask: Ask[Query, Rows]) -> DataLoader[Query, Loaded[Rows]]:
-    """A dataloader that asks the store once for all questions of a moment."""
-
-    async def load(queries: list[Query]) -> list[Loaded[Rows]]:
-        try:
-            answer = await ask(copy.store, queries)
-        except StoreUnavailable as error:
-            raise Unavailable("columnar", "reports cannot be answered now") from error
-        return [(rows, answer.watermark) for rows in answer.rows]
-
-    return DataLoader(load)
-
-
 class Loaders:
     """One dataloader for each kind of question, made when it is first asked."""
 
-    def __init__(self, copy: ColumnarCopy) -> None:
-        # The store is looked up per question: a rebuild may put another one in its place.
-        self.active_users: DataLoader[ActiveUsersQuery, Loaded[ActiveUsersRows]] = _loader(
-            copy, lambda store, queries: store.active_users(queries)
-        )
-        self.top_events: DataLoader[TopEventsQuery, Loaded[TopEventsRows]] = _loader(
-            copy, lambda store, queries: store.top_events(queries)
-        )
-        self.event_counts: DataLoader[EventCountsQuery, Loaded[EventCountsRows]] = _loader(
-            copy, lambda store, queries: store.event_counts(queries)
-        )
-        self.retention: DataLoader[RetentionQuery, Loaded[RetentionRows]] = _loader(
-            copy, lambda store, queries: store.retention(queries)
-        )
-        self.events: DataLoader[EventsQuery, Loaded[EventRows]] = _loader(
-            copy, lambda store, queries: store.events(queries)
-        )
+    def __init__(self, copy: ColumnarCopy, tracing: Tracing) -> None:
+        self._copy = copy
+        self._tracing = tracing
+
+    @cached_property
+    def active_users(self) -> DataLoader[ActiveUsersQuery, Loaded[ActiveUsersRows]]:
+        """Active users of several sites, ranges and zones."""
+        return self._loader("active_users", lambda store, asked: store.active_users(asked))
+
+    @cached_property
+    def top_events(self) -> DataLoader[TopEventsQuery, Loaded[TopEventsRows]]:
+        """Top events of several sites, ranges and zones."""
+        return self._loader("top_events", lambda store, asked: store.top_events(asked))
+
+    @cached_property
+    def event_counts(self) -> DataLoader[EventCountsQuery, Loaded[EventCountsRows]]:
+        """Event counts of several sites, ranges and zones."""
+        return self._loader("event_counts", lambda store, asked: store.event_counts(asked))
+
+    @cached_property
+    def retention(self) -> DataLoader[RetentionQuery, Loaded[RetentionRows]]:
+        """Retention of several sites, ranges and zones."""
+        return self._loader("retention", lambda store, asked: store.retention(asked))
+
+    @cached_property
+    def events(self) -> DataLoader[EventsQuery, Loaded[EventRows]]:
+        """Pages of single events."""
+        return self._loader("events", lambda store, asked: store.events(asked))
+
+    def _loader(self, name: str, ask: Ask[Query, Rows]) -> DataLoader[Query, Loaded[Rows]]:
+        async def load(queries: list[Query]) -> list[Loaded[Rows]]:
+            try:
+                with self._tracing.span(f"store.{name}", queries=len(queries)):
+                    # Looked up per question: a rebuild may put another store in its place.
+                    answer = await ask(self._copy.store, queries)
+            except StoreUnavailable as error:
+                raise Unavailable("columnar", "reports cannot be answered now") from error
+            return [(rows, answer.watermark) for rows in answer.rows]
+
+        return DataLoader(load)

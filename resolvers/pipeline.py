@@ -193,6 +193,7 @@ def add_identity(draft: Draft, arrival: Arrival) -> Draft | Problem:
 
 
 _IDS = (("user_id", "userId"), ("visitor_id", "visitorId"), ("session_id", "sessionId"))
+_QUERY = re.compile(r"[?#]")
 _ODD_IN_URL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -215,17 +216,26 @@ def add_page(draft: Draft, _: Arrival) -> Draft | Problem:
     url = page.get("url")
     if url is None:
         return {**draft, **page} if page else draft
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return Problem(RejectionCode.INVALID_URL, "url is not an address")
-    if not (parts.scheme and (parts.netloc or parts.path)) and not url.startswith("/"):
+    path = _path_of(url)
+    if path is None:
         return Problem(
             RejectionCode.INVALID_URL, "url must be an address, or a path that begins with /"
         )
     if page.get("path") is None:
-        page["path"] = parts.path or "/"
+        page["path"] = path
     return {**draft, **page}
+
+
+def _path_of(url: str) -> str | None:
+    """The path of an address or of a path with a query; None for what is neither."""
+    if url.startswith("/"):
+        # As servers log it: `//favicon.ico` is an odd path and not the host `favicon.ico`.
+        return _QUERY.split(url, maxsplit=1)[0]
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return (parts.path or "/") if parts.scheme and (parts.netloc or parts.path) else None
 
 
 def add_properties(draft: Draft, _: Arrival) -> Draft | Problem:

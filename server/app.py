@@ -35,6 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
                 "resources": resources,
                 "jobs": jobs,
                 "http_metrics": resources.metrics.http,
+                "tracing": resources.tracing,
             }
         log.info("service.stopped")
 

@@ -252,7 +252,7 @@ async def _take(
             user_agent=request.headers.get(b"user-agent", b"").decode("latin-1"),
             now=now,
         )
-    door = Door(resources.committer, resources.metrics.ingest, request.way)
+    door = Door(resources.committer, resources.metrics.ingest, request.way, resources.tracing)
     arrival = Arrival(site.site_id, now, visitor, largest=request.size or None)
     return await take_in(door, drafts, arrival, request.size)
 

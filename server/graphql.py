@@ -156,9 +156,8 @@ class GraphQL:
         operation = await _read_operation(scope, headers, receive)
         now = resources.clock()
         caller = await authenticate(resources, _key(headers), now)
-        context = Context(
-            resources, caller, now, Loaders(resources.columnar), body_bytes=operation.size
-        )
+        loaders = Loaders(resources.columnar, resources.tracing)
+        context = Context(resources, caller, now, loaders, body_bytes=operation.size)
         started = perf_counter()
         with resources.tracing.span("graphql.operation"):
             kind, result = await self._run(operation, context)

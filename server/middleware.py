@@ -10,10 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from telemetry.logs import bind_correlation_id, new_correlation_id
 from telemetry.metrics import HttpMetrics
+from telemetry.tracing import Tracing
 
 log = structlog.get_logger()
 
 _SENT_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+_UNTRACED = Tracing(None)
 _ROUTES = frozenset({"/graphql", "/collect", "/health", "/health/live", "/metrics"})
 
 
@@ -40,7 +42,11 @@ class Correlation:
                 message["headers"].append((b"x-correlation-id", correlation_id.encode()))
             await send(message)
 
-        with bind_correlation_id(correlation_id):
+        tracing: Tracing = scope.get("state", {}).get("tracing", _UNTRACED)
+        with (
+            bind_correlation_id(correlation_id),
+            tracing.span("http.request", method=scope["method"], path=scope["path"]),
+        ):
             try:
                 await self.app(scope, receive, send_with_id)
             finally:

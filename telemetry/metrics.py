@@ -110,10 +110,9 @@ class IngestMetrics:
             ["code"],
             registry=registry,
         )
-        self.step_seconds = Counter(
-            "footfall_ingest_step_seconds_total",
-            "Time spent in each step of the ingest pipeline; take `.labels(step)` once per step.",
-            ["step"],
+        self.pipeline_seconds = Counter(
+            "footfall_ingest_pipeline_seconds_total",
+            "Time spent in the steps that every event goes through before its commit.",
             registry=registry,
         )
         self.commits = _commit_outcomes(registry)

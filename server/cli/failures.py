@@ -77,6 +77,8 @@ def failure_of(error: BaseException) -> Failure | None:
             )
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return _failure(FAILED, f"{error.filename or 'the disk'}: no space left, free some")
+        case OSError(filename=str() | bytes()):
+            return _failure(FAILED, f"{error.filename!s}: {error.strerror}")
         case Exception() if isinstance(error, _SELF_EXPLAINING):
             return _failure(FAILED, str(error))
     return None

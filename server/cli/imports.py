@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
 
 import typer
 
-from data.group_commit import open_group_commit
 from data.imports.files import open_rows, total_bytes
 from data.imports.rows import Format, ImportFileError
-from data.postgres.append import append, make_partitions_ahead
-from data.postgres.ledger import Ledger
+from data.postgres.append import make_partitions_ahead
 from data.secrets import load_secrets
 from resolvers.imports import Import, LedgerAway, Tally, take_rows
-from resolvers.ingest import Door
 from server.cli.failures import CommandFailed, Stopped
 from server.cli.options import Json
 from server.cli.refused_rows import RefusedRows
-from server.cli.session import opened_ledger, require_known_site, run, settings_of_command
-from server.cli.terminal import progress, say, show, show_json
+from server.cli.session import (
+    import_door,
+    opened_ledger,
+    require_known_site,
+    run,
+    settings_of_command,
+)
+from server.cli.terminal import progress, show, show_json
 from server.resources import prepare_home, utc_now
 from server.settings import Settings
-from telemetry.metrics import Metrics
 
 _SHOWN_SITES = 5
 _AGAIN = "run it again to take up the rest: rows that are in are not counted twice"
@@ -90,12 +89,67 @@ def import_file(
 
 async def _import(settings: Settings, order: _Order, course: _Course) -> None:
     size = total_bytes(order.file)
-    visitor_key = load_secrets(settings.home / "secrets.json").import_key
+    secrets = load_secrets(settings.home / "secrets.json")
 
-    def follow(done: int) -> None:
-        course.bytes_read = done
+    def follow(taken: int) -> None:
+        course.bytes_read = taken
 
-    async with opened_ledger(settings) as ledger:
+    async with opened_ledger(settings) as ledger, import_door(ledger) as door:
         await require_known_site(ledger, order.site_id)
         await make_partitions_ahead(ledger.writer, utc_now())
-        ...
+        with (
+            progress(f"Importing {order.file.name}") as advance,
+            open_rows(
+                order.file,
+                order.format,
+                site_id=order.site_id,
+                visitor_key=secrets.import_key,
+                follow_progress=follow,
+            ) as rows,
+        ):
+            work = Import(
+                door,
+                order.site_id,
+                clock=utc_now,
+                tally=course.tally,
+                on_refused=course.refused.add,
+                on_progress=lambda: advance(course.bytes_read, size, f"{course.tally.rows:,} rows"),
+            )
+            await take_rows(work, rows)
+
+
+def _tell(order: _Order, course: _Course, problem: str | None, *, as_json: bool) -> None:
+    tally, refused = course.tally, course.refused
+    seconds = round(monotonic() - course.started, 1)
+    if as_json:
+        show_json(
+            {
+                "file": str(order.file),
+                "site_id": order.site_id,
+                "is_complete": problem is None,
+                "problem": problem,
+                "seconds": seconds,
+                "rows": tally.rows,
+                "accepted": tally.accepted,
+                "duplicates": tally.duplicates,
+                "rejected": tally.rejected,
+                "other_sites": dict(tally.other_sites),
+                "first_rejected": refused.first,
+                "rejected_file": str(refused.path) if refused.path else None,
+            }
+        )
+        return
+    show(f"{tally.rows:,} rows of {order.file.name} for site {order.site_id} in {seconds:,} s")
+    show(f"  accepted   {tally.accepted:>12,}")
+    show(f"  duplicate  {tally.duplicates:>12,}")
+    show(f"  rejected   {tally.rejected:>12,}")
+    if tally.other_sites:
+        others = tally.other_sites.most_common(_SHOWN_SITES)
+        names = ", ".join(f"{site_id} {rows:,}" for site_id, rows in others)
+        more = ", ..." if len(tally.other_sites) > len(others) else ""
+        show(f"  left alone {tally.other_sites.total():>12,}  of other sites: {names}{more}")
+    for row in refused.first:
+        show(f"  row {row.row:,}: {row.code}, {row.message}")
+    if refused.path:
+        more = "all" if tally.rejected > len(refused.first) else "the"
+        show(f"  {more} rejected rows, with what is wrong with each: {refused.path}")

@@ -24,7 +24,9 @@ def _scopes(text: str) -> frozenset[Scope]:
     names = [part.strip().upper() for part in text.split(",") if part.strip()]
     unknown = [name for name in names if name not in set(Scope)]
     if unknown or not names:
-        raise typer.BadParameter("name one or more of ingest, read, admin, with commas between")
+        raise typer.BadParameter(
+            "name one or more of ingest, read, admin, with commas between", param_hint="--scopes"
+        )
     return frozenset(Scope(name) for name in names)
 
 
@@ -36,7 +38,9 @@ def _expiry(text: str) -> datetime:
     try:
         return parse_instant(text)
     except ValueError as error:
-        raise typer.BadParameter(f"it {error}, or a day, such as 2027-01-31") from None
+        raise typer.BadParameter(
+            f"it {error}, or a day, such as 2027-01-31", param_hint="--expires"
+        ) from None
 
 
 def create(
@@ -50,7 +54,9 @@ def create(
     name: Annotated[str, typer.Option(help="What people know it by.")] = "command line",
     expires: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="When it ends: RFC 3339, or a day (UTC); never if left out."),
+        typer.Option(
+            metavar="TIME", help="When it ends: RFC 3339, or a day (UTC); never if left out."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -32,12 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     configure_logs(level="WARNING", json=False)
     try:
         get_command(_command_line()).main(arguments, prog_name="footfall")
-    except Exception as error:  # noqa: BLE001 - the edge of the process
+    except Exception as error:
         failure = failure_of(error)
         if failure is not None:
             say(failure.line)
             sys.exit(failure.exit_code)
-        log.error("command.failed", exc_info=error)
+        log.exception("command.failed")
         say(f"footfall: something unexpected went wrong ({type(error).__name__}); see above")
         sys.exit(FAILED)
 

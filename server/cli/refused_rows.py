@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import msgspec
 
@@ -51,7 +51,7 @@ class RefusedRows:
         if len(self.first) < _SHOWN:
             self.first.append(row)
 
-    def __enter__(self) -> RefusedRows:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

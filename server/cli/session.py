@@ -6,20 +6,25 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, TypeVar
 
 import uvloop
 
+from data.group_commit import open_group_commit
+from data.postgres.append import append
+from data.postgres.engine import transaction
 from data.postgres.ledger import Ledger, open_ledger
 from data.postgres.sites import Site, all_sites
-from data.postgres.engine import transaction
 from resolvers.errors import NotFound
+from resolvers.ingest import Door
 from server.cli.failures import Stopped
 from server.cli.terminal import waiting
 from server.resources import ledger_address, prepare_home
 from server.settings import Settings, load_settings
 from telemetry.logs import configure_logs
+from telemetry.metrics import Metrics
 
 T = TypeVar("T")
 
@@ -27,16 +32,16 @@ _CONNECTIONS = 4
 
 
 def settings_of_command() -> Settings:
-    """The settings, with logs set up for a command: it speaks by itself, so only trouble is told.
-
-    `LOG_LEVEL=DEBUG` tells everything.
-    """
+    """The settings, with logs set up for a command."""
     settings = load_settings()
-    level = settings.log_level
-    configure_logs(
-        level="WARNING" if level == "INFO" else level, json=settings.is_production
-    )
+    configure_command_logs(settings)
     return settings
+
+
+def configure_command_logs(settings: Settings) -> None:
+    """Let only trouble be logged: a command speaks by itself. `LOG_LEVEL=DEBUG` logs everything."""
+    level = "WARNING" if settings.log_level == "INFO" else settings.log_level
+    configure_logs(level=level, json=settings.is_production)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -81,6 +86,20 @@ async def opened_ledger(settings: Settings) -> AsyncIterator[Ledger]:
             opening = open_ledger(address, connections=_CONNECTIONS)
             ledger = await stack.enter_async_context(opening)
         yield ledger
+
+
+@asynccontextmanager
+async def import_door(ledger: Ledger) -> AsyncIterator[Door]:
+    """The way in for rows of files; on leaving it, what was handed over is committed."""
+    metrics = Metrics.create().ingest
+    async with open_group_commit(
+        partial(append, ledger.writer), on_commit=_tell_nobody, metrics=metrics
+    ) as committer:
+        yield Door(committer, metrics, "import")
+
+
+def _tell_nobody() -> None:
+    """No follower in this process; those of running services look by themselves."""
 
 
 async def require_known_site(ledger: Ledger, site_id: str) -> Site:

@@ -41,7 +41,9 @@ def create(
 ) -> None:
     """Make a site."""
     draft = checked(
-        SiteDraft(site_id, name=name, timezone=timezone, week_start=week_start, origins=origin or ())
+        SiteDraft(
+            site_id, name=name, timezone=timezone, week_start=week_start, origins=origin or ()
+        )
     )
     site = run(_create(settings_of_command(), draft))
     if json:

@@ -89,6 +89,8 @@ def test_only_events_without_any_identity_get_the_visitor_of_the_request(
         ("https://a.example", "/"),
         ("/presentations/x?y=1", "/presentations/x"),
         ("app://host/screen", "/screen"),
+        ("//favicon.ico", "//favicon.ico"),
+        ("/a#b?c", "/a"),
         ("https://a.example/%C3%A9", "/%C3%A9"),
     ],
 )

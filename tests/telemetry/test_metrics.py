@@ -40,7 +40,7 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_graphql_errors_total",
         "footfall_ingest_events_total",
         "footfall_ingest_rejected_events_total",
-        "footfall_ingest_step_seconds_total",
+        "footfall_ingest_pipeline_seconds_total",
         "footfall_ingest_commits_total",
         "footfall_ingest_commit_duration_seconds",
         "footfall_ingest_group_size_events",
