@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -84,15 +86,21 @@ class CopyFile:
         return connection
 
     def _is_new(self) -> bool:
+        # Asked without opening the file: closing it again would take DuckDB's lock off, should
+        # this process hold it.
         try:
-            with self.path.open("r+b"):
-                return False
+            is_folder = stat.S_ISDIR(self.path.stat().st_mode)
         except FileNotFoundError:
             # A log without its file is a remainder, which DuckDB must not find.
             remove_copy(self.path)
             return True
         except OSError as error:
             raise StoreUnavailable(f"{self.path} cannot be opened: {error.strerror}") from error
+        if is_folder:
+            raise StoreUnavailable(f"{self.path} cannot be opened: it is a folder")
+        if not os.access(self.path, os.R_OK | os.W_OK):
+            raise StoreUnavailable(f"{self.path} cannot be opened: this user may not write to it")
+        return False
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         folder = self.path.parent.resolve()
@@ -106,6 +114,8 @@ class CopyFile:
                     "autoinstall_known_extensions": False,
                     "autoload_known_extensions": False,
                     "python_enable_replacements": False,
+                    # It would be drawn on standard output, which belongs to commands.
+                    "enable_progress_bar": False,
                 },
             )
         except duckdb.Error as error:

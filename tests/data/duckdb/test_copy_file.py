@@ -319,12 +319,20 @@ async def test_a_file_that_this_process_holds_is_left_alone(
             pass
 
     assert await numbers(store) == {1}
+    # Nor did the attempt take the lock off.
+    other = subprocess.run(
+        [sys.executable, "-c", f"import duckdb; duckdb.connect({str(path)!r})"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Could not set lock" in other.stderr
 
 
 async def test_a_folder_in_the_way_is_no_damage(path: Path) -> None:
     path.mkdir()
 
-    with pytest.raises(StoreUnavailable, match="Is a directory"):
+    with pytest.raises(StoreUnavailable, match="is a folder"):
         async with open_copy(path, ledger_id=LEDGER):
             pass
 

@@ -127,12 +127,14 @@ async def test_rolling_users_are_those_of_the_last_days(store: DuckDBStore, feed
         on("2024-03-06", "twice", 4),
         on("2024-03-06", "twice", 5),
         on("2024-03-09", "after", 6),
+        on("2024-03-04", "away", 7),
+        on("2024-03-08", "away", 8),
     )
 
     rows = await active(store, ActiveUsersQuery(scope("2024-03-04", "2024-03-08"), rolling=3))
 
-    users = {march(4): 1, march(5): 2, march(6): 1, march(7): 1, march(8): 1}
-    assert rows == ActiveUsersRows(users, 1)
+    users = {march(4): 2, march(5): 3, march(6): 2, march(7): 1, march(8): 2}
+    assert rows == ActiveUsersRows(users, 2)
 
 
 async def test_top_events_come_by_count_then_by_name(store: DuckDBStore, feed: Feed) -> None:
@@ -160,7 +162,9 @@ async def test_top_events_come_by_count_then_by_name(store: DuckDBStore, feed: F
         ),
         13,
     )
-    assert await top(store, TopEventsQuery(asked, limit=1)) == TopEventsRows(rows.rows[:1], 13)
+    for limit in range(1, 8):
+        first = TopEventsRows(rows.rows[:limit], 13)
+        assert await top(store, TopEventsQuery(asked, limit=limit)) == first
 
 
 @pytest.mark.parametrize(
