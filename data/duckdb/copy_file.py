@@ -114,8 +114,6 @@ class CopyFile:
                     "autoinstall_known_extensions": False,
                     "autoload_known_extensions": False,
                     "python_enable_replacements": False,
-                    # It would be drawn on standard output, which belongs to commands.
-                    "enable_progress_bar": False,
                 },
             )
         except duckdb.Error as error:
