@@ -28,6 +28,7 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _OWN_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic", "sqlalchemy")
 # These tell at INFO what we already tell (or nobody asks); they are heard in full at DEBUG only.
 _TALKATIVE = {
+    "alembic": logging.WARNING,
     "apscheduler": logging.WARNING,
     "botocore": logging.WARNING,
     "httpcore": logging.WARNING,
