@@ -1,0 +1,1 @@
+"""Reproducible measurements of the running service; see README.md in this folder."""

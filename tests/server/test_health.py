@@ -1,0 +1,103 @@
+"""Health and metrics: what an operator and a load balancer see."""
+
+import asyncio
+
+from tests.fixtures.app import App
+from tests.fixtures.ledger import Database
+
+
+async def test_a_whole_service_says_so_part_by_part(app: App) -> None:
+    await app.ingest("shop", {"eventType": "v"})
+    await app.followed()
+
+    answer = await app.client.get("/health")
+
+    found = answer.json()
+    assert answer.status_code == 200
+    assert {name: found[name] for name in ("status", "database", "replica", "columnar")} == {
+        "status": "ok",
+        "database": "ok",
+        "replica": "ok",
+        "columnar": "ok",
+    }
+    assert found["scheduler"] == "ok"
+    assert found["data_through"]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_without_its_ledger_the_service_is_down_and_reports_go_on(
+    app: App, database: Database
+) -> None:
+    await app.ingest(
+        "shop", {"eventType": "v", "userId": "a", "occurredAt": "2026-03-01T12:00:00Z"}
+    )
+    await app.followed()
+    report = '{ dau(siteId: "shop", range: {from: "2026-03-01", to: "2026-03-01"}) { total } }'
+    admin = await database.server_connection()
+    await admin.execute(f"alter database {database.name} allow_connections false")
+    await admin.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", database.name
+    )
+
+    health = await app.client.get("/health")
+    live = await app.client.get("/health/live")
+    dau = await app.data(report)
+    refused = await app.client.post("/collect", json={"site": "shop", "event": "v"})
+
+    assert (health.status_code, health.json()["status"]) == (503, "down")
+    assert health.json()["database"] == "down"
+    assert live.status_code == 200
+    assert dau["dau"]["total"] == 1
+    assert (refused.status_code, refused.json()["code"]) == (503, "UNAVAILABLE")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert "Error" not in refused.text
+
+    await admin.execute(f"alter database {database.name} allow_connections true")
+    await admin.close()
+    async with asyncio.timeout(20):
+        while (await app.client.get("/health")).json()["status"] != "ok":
+            await asyncio.sleep(0.05)
+    again = await app.client.post("/collect", json={"site": "shop", "event": "v"})
+    assert again.status_code == 200
+
+
+async def test_a_mutation_on_a_ledger_that_is_away_has_a_code_and_a_time_to_retry(
+    app: App, database: Database
+) -> None:
+    await app.ingest("shop", {"eventType": "v"})
+    admin = await database.connect()
+    await admin.execute("alter table event_ids rename to away")
+
+    answer = await app.client.post(
+        "/graphql",
+        json={"query": 'mutation { ingest(input: {siteId: "shop", events: [{eventType: "v"}]}) { accepted } }'},
+        headers={"x-api-key": app.admin_key},
+    )  # fmt: skip
+
+    await admin.execute("alter table away rename to event_ids")
+    await admin.close()
+    error = answer.json()["errors"][0]
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert error["extensions"] == {"code": "UNAVAILABLE", "part": "ledger"}
+    assert "relation" not in answer.text
+
+
+async def test_metrics_count_what_happened(app: App) -> None:
+    await app.ingest("shop", {"eventType": "v"}, {"eventType": ""})
+    await app.client.get("/collect?site=nowhere&event=v")
+    await app.client.get("/no/such/path")
+    await app.followed()
+
+    page = (await app.client.get("/metrics")).text
+
+    lines = set(page.splitlines())
+    assert 'footfall_ingest_events_total{outcome="accepted",way="graphql"} 1.0' in lines
+    assert 'footfall_ingest_events_total{outcome="rejected",way="graphql"} 1.0' in lines
+    assert 'footfall_ingest_rejected_events_total{code="INVALID_EVENT_TYPE"} 1.0' in lines
+    assert 'footfall_graphql_operations_total{operation_type="mutation",outcome="succeeded"} 1.0' in lines  # fmt: skip
+    assert 'footfall_http_requests_total{method="GET",route="other",status="404"} 1.0' in lines
+    assert "footfall_follow_watermark_position 1.0" in lines
+    assert "footfall_follow_applied_rows_total 1.0" in lines
+    assert "nowhere" not in page
+    assert "shop" not in page
