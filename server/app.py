@@ -17,7 +17,7 @@ from schema.build import graphql_schema
 from server.collect import Collect
 from server.graphql import GraphQL
 from server.health import health, live, metrics
-from server.middleware import Correlation
+from server.middleware import Correlation, Direct
 from server.resources import open_resources
 from server.settings import Settings
 
@@ -45,10 +45,17 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        middleware=[Middleware(Correlation)],
+        middleware=[
+            Middleware(Correlation),
+            Middleware(
+                Direct,
+                endpoints={
+                    "/collect": Collect(settings.trusted_proxies),
+                    "/graphql": _graphql(settings),
+                },
+            ),
+        ],
         routes=[
-            Route("/collect", Collect(settings.trusted_proxies)),
-            Route("/graphql", _graphql(settings)),
             Route("/health", health),
             Route("/health/live", live),
             Route("/metrics", metrics),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from time import perf_counter
 
 import structlog
@@ -51,6 +52,21 @@ class Correlation:
                 await self.app(scope, receive, send_with_id)
             finally:
                 _note(scope, status, perf_counter() - started)
+
+
+class Direct:
+    """Leads straight to the endpoints of the hot paths, which need nothing of what lies between.
+
+    On the way through router and exit stack a request spends as long as in its endpoint.
+    """
+
+    def __init__(self, app: ASGIApp, endpoints: Mapping[str, ASGIApp]) -> None:
+        self.app = app
+        self.endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self.endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        await (endpoint or self.app)(scope, receive, send)
 
 
 def _sent_id(scope: Scope) -> str | None:

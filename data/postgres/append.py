@@ -35,12 +35,17 @@ EVENT_COLUMNS = (
 # Ordered, so that two transactions that bring the same ids wait for one another instead of
 # locking each other out.
 _CLAIM_IDS = """
-insert into event_ids (event_id, site_id)
-select event_id, site_id
-from unnest($1::uuid[], $2::text[]) as sent (event_id, site_id)
-order by event_id, site_id
-on conflict do nothing
-returning event_id, site_id
+with claimed as (
+    insert into event_ids (event_id, site_id)
+    select event_id, site_id
+    from unnest($1::uuid[], $2::text[]) as sent (event_id, site_id)
+    order by event_id, site_id
+    on conflict do nothing
+    returning event_id, site_id
+), batch as (
+    select nextval('batch_ids') as batch_id where exists (select from claimed)
+)
+select claimed.event_id, claimed.site_id, batch.batch_id from claimed, batch
 """
 
 _KEEP_REJECTED = """
@@ -91,10 +96,9 @@ async def _append(
             await connection.execute(_KEEP_REJECTED, *_rejected_columns(rejections))
         if not events:
             return Appended([], None)
-        fresh = await _claim(connection, events)
-        if not any(fresh):
+        fresh, batch_id = await _claim(connection, events)
+        if batch_id is None:
             return Appended(fresh, None)
-        batch_id = await connection.fetchval("select nextval('batch_ids')")
         rows = [
             (
                 batch_id,
@@ -123,20 +127,26 @@ async def _append(
         return Appended(fresh, position)
 
 
-async def _claim(connection: asyncpg.Connection, events: Sequence[Event]) -> list[bool]:
-    """For each event whether its id is new to the ledger and to the group so far."""
+async def _claim(
+    connection: asyncpg.Connection, events: Sequence[Event]
+) -> tuple[list[bool], int | None]:
+    """For each event whether its id is new to the ledger and to the group so far.
+
+    Also the number of the batch for those that are; None if none is.
+    """
     first: dict[tuple[UUID, str], int] = {}
     for index, event in enumerate(events):
         first.setdefault((event.event_id, event.site_id), index)
     claimed = await connection.fetch(
         _CLAIM_IDS, [key[0] for key in first], [key[1] for key in first]
     )
+    batch_id = claimed[0][2] if claimed else None
     if len(claimed) == len(events):
-        return [True] * len(events)
+        return [True] * len(events), batch_id
     fresh = [False] * len(events)
-    for event_id, site_id in claimed:
+    for event_id, site_id, _ in claimed:
         fresh[first[event_id, site_id]] = True
-    return fresh
+    return fresh, batch_id
 
 
 def _rejected_columns(rejections: Sequence[Rejection]) -> tuple[list[object], ...]:
