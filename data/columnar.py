@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,18 +31,24 @@ class NoSlot(Exception):
 @contextmanager
 def take_slot(folder: Path) -> Iterator[Path]:
     """A folder for one copy that no other process uses: the first free one of 0, 1, 2, ..."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for number in range(MAX_SLOTS):
-            slot = folder / str(number)
-            slot.mkdir(exist_ok=True)
-            with (slot / "lock").open("w") as lock:
-                if not _lock(lock.fileno()):
-                    continue
-                yield slot
-                return
-    except OSError as error:
-        raise NoSlot(f"{folder} cannot be used: {error.strerror}") from error
+    with ExitStack() as stack:
+        try:
+            slot = _first_free(folder, stack)
+        except OSError as error:
+            raise NoSlot(f"{folder} cannot be used: {error.strerror}") from error
+        yield slot
+
+
+def _first_free(folder: Path, stack: ExitStack) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(MAX_SLOTS):
+        slot = folder / str(number)
+        slot.mkdir(exist_ok=True)
+        lock = (slot / "lock").open("w")
+        if _lock(lock.fileno()):
+            stack.callback(lock.close)
+            return slot
+        lock.close()
     raise NoSlot(f"{MAX_SLOTS} processes use columnar copies in {folder}")
 
 

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import msgspec
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_delay,
+    wait_exponential_jitter,
+)
 
 from data.events import Rejection
 from data.imports.rows import TEXT_CHARS, BadRow, ImportFileError, OtherSite, Reading, Row
@@ -73,7 +79,7 @@ class Import:
     """Where rows go: events through the door, refused rows to `on_refused`, counts to `tally`.
 
     `on_progress` is called after every chunk. While the ledger is away, chunks wait for it as
-    long as `patience`.
+    long as `patience`, and `on_waiting` is told why before each new attempt.
     """
 
     door: Door
@@ -82,6 +88,7 @@ class Import:
     tally: Tally
     on_refused: Callable[[RefusedRow], None]
     on_progress: Callable[[], None]
+    on_waiting: Callable[[str], None]
     patience: timedelta = timedelta(minutes=1)
 
 
@@ -96,22 +103,24 @@ async def take_rows(work: Import, readings: Iterator[Reading]) -> None:
         async for chunk in _chunks(work, readings):
             under_way.add(asyncio.create_task(_take_chunk(work, chunk)))
             if len(under_way) == CHUNKS_UNDER_WAY:
-                ended, under_way = await asyncio.wait(
-                    under_way, return_when=asyncio.FIRST_COMPLETED
-                )
-                _raise_first_failure(ended)
+                under_way = await _some_ended(under_way)
+        while under_way:
+            under_way = await _some_ended(under_way)
     except asyncio.CancelledError:
         await _end(under_way, _LAST_WORDS_SECONDS)
         raise
     except BaseException:
         await _end(under_way, None)
         raise
-    await asyncio.gather(*under_way)
 
 
-def _raise_first_failure(ended: set[asyncio.Task[None]]) -> None:
-    for task in ended:
-        task.result()
+async def _some_ended(under_way: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+    """What is still under way when at least one has ended; raises what made one fail."""
+    ended, others = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+    failures = [failure for task in ended if (failure := task.exception()) is not None]
+    if failures:
+        raise failures[0]
+    return others
 
 
 async def _end(under_way: set[asyncio.Task[None]], seconds: float | None) -> None:
@@ -189,9 +198,15 @@ async def _take_chunk(work: Import, chunk: _Chunk) -> None:
 
 async def _sent(work: Import, chunk: _Chunk) -> Outcome:
     """What became of a chunk; tried again while the ledger is away, which its ids make safe."""
+
+    def tell(attempt: RetryCallState) -> None:
+        if attempt.outcome is not None:
+            work.on_waiting(_reason(attempt.outcome.exception()))
+
     attempts = AsyncRetrying(
         retry=retry_if_exception(_may_pass),
-        wait=wait_exponential_jitter(initial=0.2, max=5.0),
+        before_sleep=tell,
+        wait=wait_exponential_jitter(multiplier=0.2, max=5.0),
         stop=stop_after_delay(work.patience),
         reraise=True,
     )
@@ -205,7 +220,12 @@ async def _sent(work: Import, chunk: _Chunk) -> Outcome:
             raise ImportFileError(
                 f"the database refuses something in rows {first:,} to {last:,}: {error.__cause__}"
             ) from error
-        raise LedgerAway(str(error.__cause__)) from error
+        raise LedgerAway(_reason(error)) from error
+
+
+def _reason(error: BaseException | None) -> str:
+    """What the ledger said, under what the caller of the pipeline is told."""
+    return str((error and error.__cause__) or error)
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from time import perf_counter
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.responses import Answer, encode_json, send_answer
 from telemetry.logs import bind_correlation_id, new_correlation_id
 from telemetry.metrics import HttpMetrics
 from telemetry.tracing import Tracing
@@ -33,7 +33,7 @@ class Correlation:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = perf_counter(), 500
+        started, status = perf_counter(), 0
         correlation_id = _sent_id(scope) or new_correlation_id()
 
         async def send_with_id(message: Message) -> None:
@@ -50,23 +50,21 @@ class Correlation:
         ):
             try:
                 await self.app(scope, receive, send_with_id)
+            except Exception:
+                log.exception("http.request.crashed", method=scope["method"])
+                if status:
+                    # Half an answer is out; all that is left is to break the connection.
+                    raise
+                await send_answer(send_with_id, _masked(correlation_id))
             finally:
-                _note(scope, status, perf_counter() - started)
+                _note(scope, status or 500, perf_counter() - started)
 
 
-class Direct:
-    """Leads straight to the endpoints of the hot paths, which need nothing of what lies between.
-
-    On the way through router and exit stack a request spends as long as in its endpoint.
-    """
-
-    def __init__(self, app: ASGIApp, endpoints: Mapping[str, ASGIApp]) -> None:
-        self.app = app
-        self.endpoints = endpoints
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self.endpoints.get(scope["path"]) if scope["type"] == "http" else None
-        await (endpoint or self.app)(scope, receive, send)
+def _masked(correlation_id: str) -> Answer:
+    """What a client hears of a failure that nobody foresaw: under which id the log has it."""
+    message = f"something went wrong here; the correlation id is {correlation_id}"
+    error = {"status": "error", "code": "INTERNAL_SERVER_ERROR", "message": message}
+    return Answer(500, encode_json(error))
 
 
 def _sent_id(scope: Scope) -> str | None:

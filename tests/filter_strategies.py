@@ -51,7 +51,7 @@ NAMES = (
 )
 VALUES: tuple[tuple[Any, ...], ...] = (
     (True, "true", False, None),
-    (12, "12", 12.5, "12.5", ["12"]),
+    (12, "12", 12.5, "12.5", 12.0, ["12"]),
     (0, False, "", "0", None, -3),
     ([1, 2], "[1,2]", [], 12),
     ({"plan": 12}, '{"plan":12}', {}, {"a": {"b": [1, "x", None, True]}}),
@@ -105,13 +105,17 @@ Picked = TypeVar("Picked")
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The few words of one example: its events are made of them, and its filters ask for them."""
+    """The few words of one example: its events are made of them, and its filters ask for them.
+
+    `properties` are names and values that events really have, once they are made.
+    """
 
     types: tuple[str, ...]
     actors: tuple[str, ...]
     texts: tuple[str, ...]
     names: tuple[str, ...]
     values: tuple[Any, ...]
+    properties: tuple[tuple[str, Any], ...] = ()
 
 
 def coin(random: Random) -> bool:
@@ -125,13 +129,13 @@ def pick_some(random: Random, pool: Sequence[Picked], counts: Sequence[int]) -> 
 
 
 def _draw_group(random: Random, groups: Sequence[tuple[Picked, ...]]) -> tuple[Picked, ...]:
-    return tuple(random.choice(groups) + (random.choice(groups) if coin(random) else ()))
+    return random.choice(groups) + (random.choice(groups) if coin(random) else ())
 
 
 def draw_words(random: Random) -> Words:
     """A small choice from the pools."""
     return Words(
-        _draw_group(random, TYPES),
+        random.choice(TYPES),
         random.choice(ACTORS),
         _draw_group(random, TEXTS),
         random.choice(NAMES),
@@ -152,9 +156,10 @@ def _others(pool: tuple[str, ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _pieces(pool: tuple[str, ...]) -> tuple[str, ...]:
-    """Beginnings, ends and middles of the texts."""
+    """Beginnings, ends and middles of the texts, also with what SQL has for "any letter"."""
     found = [piece for text in pool for piece in (text, text[:2], text[-2:], text[1:-1])]
-    return (*found * 3, *_others(pool), *PIECES)
+    wild = [piece for text in pool for piece in (f"{text[:1]}_{text[2:]}", f"%{text[1:]}")]
+    return (*found * 3, *wild, *_others(pool), *PIECES)
 
 
 def _draw_text_condition(
@@ -179,33 +184,47 @@ def draw_string_filter(random: Random, pool: tuple[str, ...]) -> StringFilter:
     return StringFilter(**given, ignore_case=random.choice((False, False, True)))
 
 
-def draw_number_filter(random: Random) -> NumberFilter:
-    """Conditions on a number."""
+def draw_number_filter(random: Random, numbers: tuple[float, ...]) -> NumberFilter:
+    """Conditions on a number that is likely to be one of `numbers`."""
     names = pick_some(random, NUMBER_CONDITIONS, FEW)
     given: dict[str, Any] = {
-        name: coin(random) if name == "is_set" else random.choice(NUMBERS) for name in names
+        name: coin(random) if name == "is_set" else random.choice((*numbers, *numbers, *NUMBERS))
+        for name in names
     }
     return NumberFilter(**given)
 
 
+def _numbers_in(value: Any) -> tuple[float, ...]:
+    """The number that a value is, or that somebody might take it for."""
+    try:
+        return (float(value),)
+    except (TypeError, ValueError):
+        return ()
+
+
 def _sorts_that_fit(value: Any) -> tuple[str, ...]:
     """What to ask about a value such as this: as a (s)tring, a (n)umber, a (b)oolean."""
-    if value in (True, False, "true"):
+    if value is True or value is False or value == "true":
         return ("b", "b", "s", "n")
-    if isinstance(value, int | float) or value in ("12", "12.5", "0"):
+    if _numbers_in(value):
         return ("n", "n", "s", "b")
     return ("s", "s", "n", "b", "sn", "")
 
 
 def draw_property_filter(random: Random, words: Words) -> PropertyFilter:
     """Conditions on one property, of one sort or of two."""
-    texts = tuple(value if isinstance(value, str) else json_text(value) for value in words.values)
-    sorts = random.choice(_sorts_that_fit(random.choice(words.values)))
+    name, value = random.choice(words.names), random.choice(words.values)
+    is_real = random.choice((True, True, False))
+    if words.properties and is_real:
+        name, value = random.choice(words.properties)
+    text = value if isinstance(value, str) else json_text(value)
+    texts = tuple(one if isinstance(one, str) else json_text(one) for one in words.values)
+    sorts = random.choice(_sorts_that_fit(value))
     return PropertyFilter(
-        random.choice(words.names),
-        draw_string_filter(random, texts) if "s" in sorts else None,
-        draw_number_filter(random) if "n" in sorts else None,
-        coin(random) if "b" in sorts else None,
+        name,
+        draw_string_filter(random, (text, *texts)) if "s" in sorts else None,
+        draw_number_filter(random, _numbers_in(value)) if "n" in sorts else None,
+        random.choice((value in (True, "true"), False)) if "b" in sorts else None,
     )
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -63,10 +63,10 @@ TIMES = (
     time(23, 30),
     time(23, 59, 59, 999_999),
 )
-# How far other days lie from the one that everything is about.
 LONG_INTERVALS = (Interval.DAY, Interval.WEEK, Interval.MONTH)
 WEEKDAYS = tuple(Weekday)
 LENGTHS = (1, 2, 1, 3, 7, 8, 30, 31, 40, 70)
+# How far other days lie from the one that everything is about.
 DISTANCES = (0, 0, 0, 1, -1, 2, 6, -6, 7, -7, 8, -8, 14, 27, -29, 30, -30, 31, 59, -366)
 
 Query = TypeVar("Query")
@@ -134,9 +134,9 @@ def notable_instants(zone: ZoneInfo, day: date) -> tuple[datetime, ...]:
 class Scene:
     """Events in the order in which they arrive, and where to ask about them.
 
-    `batches` have positions from 1 and are on both `SITES`; `slices` are the same batches as
-    the follower brings them. `days` are those on which something happened, `zone` is theirs,
-    `words` what the events are made of. `events` are they as they must be read back.
+    `slices` hold batches with positions from 1, as the follower brings them; `events` are the
+    same events as they must be read back. `days` are those on which something happened, `zone`
+    is theirs, `words` is what the events are made of.
     """
 
     zone: ZoneInfo
@@ -154,7 +154,8 @@ class _Page:
     url: str | None
     path: str | None
     referrer: str | None
-    properties: str | None
+    properties: dict[str, Any] | None
+    json: str | None
 
 
 # The ledger keeps JSON as it was sent: spaced or not, escaped or not.
@@ -163,13 +164,14 @@ _WRITTEN = (((",", ":"), False), ((", ", ": "), False), ((",", ":"), True), ((",
 
 def _draw_page(random: Random, words: Words) -> _Page:
     texts = (None, *words.texts)
-    properties = None
+    properties, text = None, None
     if random.choice((True, True, False)):
-        value = {name: random.choice(words.values) for name in pick_some(random, words.names, FEW)}
+        names = pick_some(random, words.names, FEW)
+        properties = {name: random.choice(words.values) for name in names}
         separators, escaped = random.choice(_WRITTEN)
-        properties = json.dumps(value, separators=separators, ensure_ascii=escaped)
+        text = json.dumps(properties, separators=separators, ensure_ascii=escaped)
     session_id, url, path, referrer = (random.choice(texts) for _ in range(4))
-    return _Page(session_id, url, path, referrer, properties)
+    return _Page(session_id, url, path, referrer, properties, text)
 
 
 def _draw_event(
@@ -189,7 +191,7 @@ def _draw_event(
         url=page.url,
         path=page.path,
         referrer=page.referrer,
-        properties=page.properties,
+        properties=page.json,
     )
 
 
@@ -197,14 +199,15 @@ def draw_scene(random: Random) -> Scene:
     """Events of two sites, around one day of one zone, in several slices."""
     zone = draw_zone(random)
     center = draw_day(random, zone)
-    days = tuple(
-        center + distance * DAY for distance in pick_some(random, DISTANCES, (1, 3, 4, 5, 6))
-    )
+    distances = (0, *pick_some(random, DISTANCES, (0, 1, 2, 3, 4, 5)))
+    days = tuple(center + distance * DAY for distance in distances)
     instants = tuple(instant for day in days for instant in notable_instants(zone, day))
     if random.randrange(10) == 9:
         instants += (ANCIENT,) * 5
     words = draw_words(random)
     pages = [_draw_page(random, words) for _ in range(random.choice((1, 3, 4, 5, 6)))]
+    had = [pair for page in pages for pair in (page.properties or {}).items()]
+    words = replace(words, properties=tuple(had))
     # Two thirds of the numbers are the first site's; the sites share the ids.
     left = list(_NUMBERS)
     numbers = [
@@ -239,7 +242,7 @@ def _draw_slices(random: Random, arriving: Sequence[Event]) -> tuple[tuple[Batch
 
 def draw_range(random: Random, scene: Scene) -> DateRange:
     """From one of the days on which something happened to another, or some days around one."""
-    day = random.choice(scene.days)
+    day = random.choice((scene.days[0], *scene.days))
     if coin(random):
         other = random.choice(scene.days)
         return DateRange(min(day, other), max(day, other))
@@ -287,21 +290,27 @@ def draw_event_counts(random: Random, scene: Scene) -> EventCountsQuery:
 
 
 def _draw_types(random: Random, scene: Scene) -> tuple[str, ...] | None:
-    return pick_some(random, scene.words.types, FEW) if random.choice((0, 0, 1)) else None
+    return pick_some(random, scene.words.types, FEW) if coin(random) else None
 
 
 def draw_retention(random: Random, scene: Scene) -> RetentionQuery:
-    """All options."""
+    """All options; filters less often than elsewhere, as they leave little to come back."""
+    scope = draw_scope(random, scene)
+    if coin(random):
+        scope = replace(scope, filter=EVERYTHING)
+    start_events, return_events = _draw_types(random, scene), _draw_types(random, scene)
+    if start_events and random.choice((False, False, True)):
+        return_events = tuple(one for one in scene.words.types if one not in start_events)
     return RetentionQuery(
-        draw_scope(random, scene),
+        scope,
         random.choice(LONG_INTERVALS),
         random.choice(WEEKDAYS),
         random.choice(range(10)),
         random.choice(list(CohortRule)),
         random.choice(list(PeriodRule)),
         coin(random),
-        _draw_types(random, scene),
-        _draw_types(random, scene),
+        start_events,
+        return_events,
     )
 
 
@@ -318,6 +327,12 @@ def draw_events(random: Random, scene: Scene) -> EventsQuery:
         random.choice((50, 1, 2, 3, 5)),
         random.choice(places) if coin(random) else None,
     )
+
+
+def draw_filtered_events(random: Random, scene: Scene) -> EventsQuery:
+    """All events that pass a filter, whenever they happened."""
+    condition = draw_filter(random, scene.words)
+    return EventsQuery(SITES[0], scene.zone, filter=condition, first=100)
 
 
 Tells = Callable[[Sequence[StoredEvent], Query], bool]
@@ -337,16 +352,19 @@ def _draw_telling(
 
 @st.composite
 def cases(
-    draw: st.DrawFn, draw_query: Callable[[Random, Scene], Query], tells: Tells[Query]
+    draw: st.DrawFn,
+    draw_query: Callable[[Random, Scene], Query],
+    tells: Tells[Query],
+    most: int = 4,
 ) -> tuple[Scene, list[Query]]:
-    """Events, and one to four questions about them, asked at once.
+    """Events, and one to `most` questions about them, asked at once.
 
     Drawn through a `Random` that Hypothesis steers and shrinks: several times as fast as a tree
     of strategies, and no two examples in a row are nearly the same.
     """
     random = draw(st.randoms(use_true_random=False))
     scene = draw_scene(random)
-    number = random.randint(1, 4)
+    number = random.randint(1, most)
     return scene, [_draw_telling(random, scene, draw_query, tells) for _ in range(number)]
 
 

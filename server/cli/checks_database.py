@@ -12,11 +12,10 @@ from data.duckdb.store import open_copy
 from data.event_store import StoreUnavailable
 from data.postgres.checkup import can_write, partitions_until, replica_of, server_of
 from data.postgres.feed import feed_state
-from data.postgres.ledger import Ledger, LedgerUrls, ledger_urls
+from data.postgres.ledger import Ledger, LedgerUrls, ledger_urls, open_ledger
 from data.postgres.migrate import pending
 from server.cli.checks import Check, Status, problem_of
 from server.cli.rebuild import slots_in
-from server.cli.session import opened_ledger
 from server.cli.terminal import waiting
 from server.resources import ledger_address, utc_now
 from server.settings import Settings
@@ -29,14 +28,15 @@ _REBUILD = "run `footfall rebuild`"
 async def database_checks(settings: Settings) -> list[Check]:
     """The ledger and everything that hangs on it; stops at the first thing that is down."""
     checks: list[Check] = []
+    address = ledger_address(settings)
     try:
         with waiting("Asking the database"):
-            async with ledger_urls(ledger_address(settings)) as urls:
+            async with ledger_urls(address) as urls:
                 async for check in _server_checks(settings, urls):
                     checks.append(check)
                     if check.status is Status.PROBLEM:
                         return checks
-                async with opened_ledger(settings) as ledger:
+                async with open_ledger(address) as ledger:
                     async for check in _ledger_checks(settings, ledger):
                         checks.append(check)  # noqa: PERF401 - kept when a later one fails
     except Exception as error:  # noqa: BLE001 - raised again unless it is an expected one

@@ -23,7 +23,7 @@ from resolvers.imports import Import, RefusedRow, Tally, take_rows
 from resolvers.keys import KeyDraft, store_key
 from resolvers.sites import SiteDraft, checked, store_site
 from server.cli.session import import_door
-from server.cli.terminal import progress
+from server.cli.terminal import progress, say
 from server.resources import utc_now
 
 SITE_ID = "demo"
@@ -112,7 +112,7 @@ async def _load(ledger: Ledger, traffic: _Traffic) -> int:
             advance(done, (traffic.until - traffic.since) // _MINUTE, f"{tally.rows:,} events")
 
         async with import_door(ledger) as door:
-            work = Import(door, SITE_ID, utc_now, tally, on_refused=_never, on_progress=tell)
+            work = Import(door, SITE_ID, utc_now, tally, _never, tell, on_waiting=say)
             await take_rows(work, traffic.rows())
     return tally.accepted
 

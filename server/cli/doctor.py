@@ -43,7 +43,7 @@ def doctor(json: Json = False) -> None:
 
 def _show(checks: Sequence[Check]) -> None:
     rows = [(check.name, _MARKS[check.status], check.detail) for check in checks]
-    show_table(("what", "how", "more"), rows)
+    show_table(("check", "state", "detail"), rows)
     advised = [check for check in checks if check.advice]
     for check in advised:
         show(f"{check.name}: {check.advice}")

@@ -24,7 +24,7 @@ from server.cli.session import (
     run,
     settings_of_command,
 )
-from server.cli.terminal import progress, show, show_json
+from server.cli.terminal import progress, say, show, show_json
 from server.resources import prepare_home, utc_now
 from server.settings import Settings
 
@@ -48,7 +48,19 @@ class _Course:
     refused: RefusedRows
     tally: Tally = field(default_factory=Tally)
     bytes_read: int = 0
+    # Why the database is being waited for: what came first says more than what followed from it.
+    trouble: str | None = None
     started: float = field(default_factory=monotonic)
+
+    def read_on(self, taken: int) -> None:
+        """So many bytes of the file have been read."""
+        self.bytes_read = taken
+
+    def wait(self, reason: str) -> None:
+        """Say, once, that the database is being waited for."""
+        if self.trouble is None:
+            self.trouble = reason
+            say(f"the database does not take rows ({reason}); trying again for a minute")
 
 
 def import_file(
@@ -77,7 +89,7 @@ def import_file(
             rows = f"{course.tally.rows:,} rows are done"
             raise Stopped(stopped.number, f"stopped, {rows}; {_AGAIN}") from None
         except LedgerAway as away:
-            problem = f"the database went away ({away}); {_AGAIN}"
+            problem = f"the database went away ({course.trouble or away}); {_AGAIN}"
         except ImportFileError as error:
             problem = str(error)
             if not course.tally.rows:
@@ -90,10 +102,6 @@ def import_file(
 async def _import(settings: Settings, order: _Order, course: _Course) -> None:
     size = total_bytes(order.file)
     secrets = load_secrets(settings.home / "secrets.json")
-
-    def follow(taken: int) -> None:
-        course.bytes_read = taken
-
     async with opened_ledger(settings) as ledger, import_door(ledger) as door:
         await require_known_site(ledger, order.site_id)
         await make_partitions_ahead(ledger.writer, utc_now())
@@ -104,16 +112,22 @@ async def _import(settings: Settings, order: _Order, course: _Course) -> None:
                 order.format,
                 site_id=order.site_id,
                 visitor_key=secrets.import_key,
-                follow_progress=follow,
+                follow_progress=course.read_on,
             ) as rows,
         ):
+
+            def tell() -> None:
+                course.trouble = None
+                advance(course.bytes_read, size, f"{course.tally.rows:,} rows")
+
             work = Import(
                 door,
                 order.site_id,
                 clock=utc_now,
                 tally=course.tally,
                 on_refused=course.refused.add,
-                on_progress=lambda: advance(course.bytes_read, size, f"{course.tally.rows:,} rows"),
+                on_progress=tell,
+                on_waiting=course.wait,
             )
             await take_rows(work, rows)
 

@@ -376,3 +376,24 @@ async def test_requests_that_come_together_are_all_answered(app: App, database: 
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["event_id"] for answer in answers}) == 200
     assert len(await stored(app, database)) == 200
+
+
+async def test_a_failure_that_nobody_foresaw_is_masked_under_its_correlation_id(
+    app: App, database: Database
+) -> None:
+    # A site that a hand at the database broke: no such weekday.
+    connection = await database.connect()
+    await connection.execute("update sites set week_start = 'SOMEDAY'")
+    await connection.close()
+    app.resources.directory.forget()
+
+    answer = await app.client.post(
+        "/collect",
+        json={"site": "shop", "event": "v"},
+        headers={"x-correlation-id": "find-me-0002"},
+    )
+
+    assert answer.status_code == 500
+    assert answer.json()["code"] == "INTERNAL_SERVER_ERROR"
+    assert "find-me-0002" in answer.json()["message"]
+    assert "SOMEDAY" not in answer.text
