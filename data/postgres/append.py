@@ -14,6 +14,7 @@ from data.events import Event, Rejection
 from data.postgres.engine import LedgerRefused, driver_connection
 
 MAX_GROUP_EVENTS = 20_000
+FEW_EVENTS = 100
 
 EVENT_COLUMNS = (
     "batch_id",
@@ -46,6 +47,40 @@ with claimed as (
     select nextval('batch_ids') as batch_id where exists (select from claimed)
 )
 select claimed.event_id, claimed.site_id, batch.batch_id from claimed, batch
+"""
+
+# The same for a few events in a single trip to the server, commit included, which halves the time
+# of a commit. Not for many: the join would be a loop in a loop. The position comes last here, too:
+# it is taken from the count of what was added.
+_APPEND_FEW = """
+with sent as (
+    select *
+    from unnest(
+        $1::smallint[], $2::text[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[],
+        $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[]
+    ) as sent (
+        ordinal, site_id, event_id, event_type, occurred_at, received_at,
+        user_id, visitor_id, session_id, url, path, referrer, properties
+    )
+), claimed as (
+    insert into event_ids (event_id, site_id)
+    select event_id, site_id from sent order by event_id, site_id
+    on conflict do nothing
+    returning event_id, site_id
+), batch as (
+    select nextval('batch_ids') as batch_id where exists (select from claimed)
+), added as (
+    insert into events
+    select
+        batch_id, ordinal, site_id, event_id, event_type, occurred_at, received_at,
+        user_id, visitor_id, session_id, url, path, referrer, properties::json
+    from sent join claimed using (event_id, site_id), batch
+    returning ordinal, batch_id
+), placed as (
+    select (take_position(batch_id, events)).taken_position
+    from (select batch_id, count(*)::integer as events from added group by batch_id) as counted
+)
+select added.ordinal, placed.taken_position from added, placed
 """
 
 _KEEP_REJECTED = """
@@ -91,6 +126,8 @@ async def append(
 async def _append(
     engine: AsyncEngine, events: Sequence[Event], rejections: Sequence[Rejection]
 ) -> Appended:
+    if 0 < len(events) <= FEW_EVENTS and not rejections:
+        return await _append_few(engine, events)
     async with driver_connection(engine) as connection, connection.transaction():
         if rejections:
             await connection.execute(_KEEP_REJECTED, *_rejected_columns(rejections))
@@ -100,22 +137,7 @@ async def _append(
         if batch_id is None:
             return Appended(fresh, None)
         rows = [
-            (
-                batch_id,
-                ordinal,
-                event.site_id,
-                event.event_id,
-                event.event_type,
-                event.occurred_at,
-                event.received_at,
-                event.user_id,
-                event.visitor_id,
-                event.session_id,
-                event.url,
-                event.path,
-                event.referrer,
-                event.properties,
-            )
+            (batch_id, *_row(ordinal, event))
             for ordinal, (event, is_fresh) in enumerate(zip(events, fresh, strict=True))
             if is_fresh
         ]
@@ -127,6 +149,44 @@ async def _append(
         return Appended(fresh, position)
 
 
+async def _append_few(engine: AsyncEngine, events: Sequence[Event]) -> Appended:
+    first = _first_of_each(events)
+    rows = [_row(ordinal, events[ordinal]) for ordinal in first.values()]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    async with driver_connection(engine) as connection:
+        added = await connection.fetch(_APPEND_FEW, *columns)
+    fresh = [False] * len(events)
+    for ordinal, _ in added:
+        fresh[ordinal] = True
+    return Appended(fresh, added[0][1] if added else None)
+
+
+def _row(ordinal: int, event: Event) -> tuple[object, ...]:
+    return (
+        ordinal,
+        event.site_id,
+        event.event_id,
+        event.event_type,
+        event.occurred_at,
+        event.received_at,
+        event.user_id,
+        event.visitor_id,
+        event.session_id,
+        event.url,
+        event.path,
+        event.referrer,
+        event.properties,
+    )
+
+
+def _first_of_each(events: Sequence[Event]) -> dict[tuple[UUID, str], int]:
+    """Where each id stands first."""
+    first: dict[tuple[UUID, str], int] = {}
+    for index, event in enumerate(events):
+        first.setdefault((event.event_id, event.site_id), index)
+    return first
+
+
 async def _claim(
     connection: asyncpg.Connection, events: Sequence[Event]
 ) -> tuple[list[bool], int | None]:
@@ -134,9 +194,7 @@ async def _claim(
 
     Also the number of the batch for those that are; None if none is.
     """
-    first: dict[tuple[UUID, str], int] = {}
-    for index, event in enumerate(events):
-        first.setdefault((event.event_id, event.site_id), index)
+    first = _first_of_each(events)
     claimed = await connection.fetch(
         _CLAIM_IDS, [key[0] for key in first], [key[1] for key in first]
     )

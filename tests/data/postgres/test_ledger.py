@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.events import Event, Rejection, RejectionCode
-from data.postgres.append import append, make_partitions_ahead
+from data.postgres.append import FEW_EVENTS, append, make_partitions_ahead
 from data.postgres.engine import READER, LedgerUnavailable, Login, open_engine, transaction
 from data.postgres.feed import copy_slice, feed_state, next_slice
 from data.postgres.migrate import differences, migrate, pending
@@ -300,3 +300,52 @@ async def test_a_salt_lives_for_two_days_and_is_the_same_for_all(
     days = await looking.fetch("select day from visitor_salts")
     await looking.close()
     assert [row["day"].isoformat() for row in days] == ["2026-03-02"]
+
+
+@pytest.mark.parametrize("size", [3, FEW_EVENTS, FEW_EVENTS + 1, 5_000])
+async def test_small_and_large_groups_are_told_the_same(
+    writer: AsyncEngine, database: Database, size: int
+) -> None:
+    known = [event() for _ in range(size // 3)]
+    await append(writer, known, [])
+    new = [
+        event(user_id=f"u{n}", url="/p", path="/p", properties=f'{{"n": {n}}}')
+        for n in range(size - len(known) - 1)
+    ]
+    group = [*new, *known, event(new[0].event_id, user_id="second")]
+
+    appended = await append(writer, group, [])
+
+    connection = await database.connect()
+    rows = await connection.fetch(
+        "select e.*, b.position, b.events from events e join ingest_batches b using (batch_id)"
+        " where position = 2 order by ordinal"
+    )
+    await connection.close()
+    assert appended.position == 2
+    assert appended.fresh == [True] * len(new) + [False] * (len(known) + 1)
+    assert [row["event_id"] for row in rows] == [one.event_id for one in new]
+    assert [row["ordinal"] for row in rows] == list(range(len(new)))
+    assert {row["events"] for row in rows} == {len(new)}
+    assert [(row["user_id"], row["properties"]) for row in rows] == [
+        (one.user_id, one.properties) for one in new
+    ]
+
+
+async def test_small_and_large_groups_take_their_places_in_one_order(
+    writer: AsyncEngine, database: Database
+) -> None:
+    await asyncio.gather(
+        *(append(writer, [event() for _ in range(n % 2 * 150 + 1)], []) for n in range(60))
+    )
+
+    connection = await database.connect()
+    batches = await connection.fetch(
+        "select position, committed_at from ingest_batches order by position"
+    )
+    stored = await connection.fetchval("select count(*) from events")
+    await connection.close()
+    moments = [row["committed_at"] for row in batches]
+    assert [row["position"] for row in batches] == list(range(1, 61))
+    assert moments == sorted(moments)
+    assert stored == 30 * 1 + 30 * 151
