@@ -95,7 +95,15 @@ def local_day(instant: datetime, zone: ZoneInfo) -> date:
 
 def start_of_day(day: date, zone: ZoneInfo) -> datetime:
     """The first instant of a local day, in UTC; where clocks skip midnight, the moment they do."""
-    return datetime.combine(day, time(), zone).astimezone(UTC)
+    spans = spans_of(DateRange(day, day), zone)
+    # A day that clocks skip as a whole starts and ends where they do.
+    return spans[0].start if spans else datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def end_of_day(day: date, zone: ZoneInfo) -> datetime:
+    """The first instant, in UTC, after which no instant belongs to a local day any more."""
+    spans = spans_of(DateRange(day, day), zone)
+    return spans[-1].end if spans else start_of_day(day, zone)
 
 
 def _offset(instant: datetime, zone: ZoneInfo) -> timedelta:
@@ -125,16 +133,19 @@ def _changes_in_year(zone: ZoneInfo, year: int) -> tuple[tuple[datetime, timedel
     clock and changes it back within them (the tests compare every zone with `zoneinfo`).
     """
     step = timedelta(hours=12)
-    at = datetime(year, 1, 1, tzinfo=UTC)
-    end = datetime(year + 1, 1, 1, tzinfo=UTC)
+    # The first and the last year are cut where `datetime` could not hold the local time.
+    first = datetime(year, 1, 1, tzinfo=UTC) if year > 1 else datetime(1, 1, 3, tzinfo=UTC)
+    end = (
+        datetime(year + 1, 1, 1, tzinfo=UTC) if year < 9999 else datetime(9999, 12, 29, tzinfo=UTC)
+    )
     changes: list[tuple[datetime, timedelta]] = []
     # One step into the past, so that a change at the very first instant of the year is seen.
-    at, known = at - step, _offset(at - step, zone)
+    at, known = first - step, _offset(first - step, zone)
     while at < end:
         following = min(at + step, end)
         if (offset := _offset(following, zone)) != known:
             moment = _change_between(at, following, zone)
-            if datetime(year, 1, 1, tzinfo=UTC) <= moment < end:
+            if first <= moment < end:
                 changes.append((moment, _offset(moment, zone)))
             known = offset
         at = following
@@ -144,7 +155,7 @@ def _changes_in_year(zone: ZoneInfo, year: int) -> tuple[tuple[datetime, timedel
 def offsets_between(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[Span]:
     """The stretch of UTC time cut where the zone's offset changes, oldest first."""
     at, offset = start, _offset(start, zone)
-    for year in range(max(start.year, 2), min(end.year, 9997) + 1):
+    for year in range(start.year, end.year + 1):
         for moment, following in _changes_in_year(zone, year):
             if at < moment < end:
                 yield Span(at, moment, offset)

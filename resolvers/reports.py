@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
@@ -11,6 +11,7 @@ from data.calendar import (
     DateRange,
     Interval,
     UnknownZone,
+    end_of_day,
     hours_of,
     period_after,
     periods_of,
@@ -227,7 +228,8 @@ async def active_users(
 
 def _has_ended(start: date, interval: Interval, zone: ZoneInfo, meta: Meta) -> bool:
     """Whether the period that starts on a day had ended when the data was complete."""
-    return start_of_day(period_after(start, interval), zone) <= meta.data_through
+    last = period_after(start, interval) - timedelta(days=1)
+    return end_of_day(last, zone) <= meta.data_through
 
 
 async def top_events(ctx: Context, asked: Asked, limit: int) -> TopEvents:

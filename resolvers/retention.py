@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from data.calendar import (
+    DAY,
     LAST_DAY,
     DateRange,
     Interval,
+    end_of_day,
     period_after,
     periods_of,
-    start_of_day,
 )
 from data.queries import CohortRule, PeriodRule, RetentionQuery
 from resolvers.context import Context
@@ -85,7 +86,7 @@ async def retention(ctx: Context, asked: Asked, how: RetentionAsked) -> Retentio
     rows, watermark = await ctx.loaders.retention.load(query)
     meta = meta_of(ctx, watermark, scope.zone)
     # Whether a period has ended is asked once per period, not once per cohort and period.
-    ended = [start_of_day(end, scope.zone) <= meta.data_through for end in starts[1:]]
+    ended = [end_of_day(end - DAY, scope.zone) <= meta.data_through for end in starts[1:]]
     cohorts = []
     for index in range(len(starts) - 1 - how.periods):
         size = rows.sizes.get(index, 0)
