@@ -98,7 +98,7 @@ def test_a_bound_correlation_id_is_on_ours_and_on_theirs_until_the_block_ends(
         assert bound == current_correlation_id() == "a" * 16
         log.info("outer")
         with bind_correlation_id("b" * 16):
-            logging.getLogger("alembic").info("inner")
+            logging.getLogger("uvicorn.error").info("inner")
         log.info("outer again")
     assert current_correlation_id() is None
     log.info("outside")
@@ -289,9 +289,9 @@ def test_lines_below_the_level_are_not_written() -> None:
     sink = StringIO()
     configure_logs(level="WARNING", json=True, stream=sink)
     log.info("quiet")
-    logging.getLogger("alembic").info("quiet")
+    logging.getLogger("uvicorn.error").info("quiet")
     log.warning("loud")
-    logging.getLogger("alembic").warning("loud")
+    logging.getLogger("uvicorn.error").warning("loud")
     assert [line["event"] for line in lines(sink)] == ["loud", "loud"]
 
 
@@ -321,7 +321,7 @@ def test_a_second_configuration_replaces_the_first(sink: StringIO) -> None:
     second = StringIO()
     configure_logs(level="info", json=True, stream=second)
     log.info("second")
-    logging.getLogger("alembic").info("second")
+    logging.getLogger("uvicorn.error").info("second")
     assert [line["event"] for line in lines(sink)] == ["first"]
     assert [line["event"] for line in lines(second)] == ["second", "second"]
 
