@@ -15,6 +15,7 @@ from data.calendar import (
     LAST_DAY,
     DateRange,
     Span,
+    end_of_day,
     hours_of,
     local_day,
     offsets_between,
@@ -70,15 +71,18 @@ def test_a_local_day_is_what_the_offset_makes_of_utc(random: Random) -> None:
 
 
 @given(places())
-def test_a_day_starts_at_its_first_instant(place: tuple[ZoneInfo, date]) -> None:
+@example((ZoneInfo("America/Toronto"), date(1919, 3, 31)))
+@example((ZoneInfo("America/St_Johns"), date(2010, 11, 6)))
+def test_a_day_lasts_from_its_first_to_its_last_instant(place: tuple[ZoneInfo, date]) -> None:
     zone, day = place
     minutes = [at for at in around(one_day(day), MINUTE) if local_day(at, zone) == day]
     if not minutes:
-        return  # The day that an island skipped has no first instant.
-    seconds = [minutes[0] - n * SECOND for n in range(60)]
-    first = min(at for at in seconds if local_day(at, zone) == day)
+        return  # The day that an island skipped has no instants.
+    seconds = [at + n * SECOND for at in (minutes[0] - MINUTE, minutes[-1]) for n in range(1, 61)]
+    instants = [at for at in seconds if local_day(at, zone) == day]
 
-    assert start_of_day(day, zone) == first
+    assert start_of_day(day, zone) == instants[0]
+    assert end_of_day(day, zone) == instants[-1] + SECOND
 
 
 def test_a_day_starts_late_where_clocks_skip_its_midnight() -> None:
@@ -88,10 +92,20 @@ def test_a_day_starts_late_where_clocks_skip_its_midnight() -> None:
     assert start_of_day(date(2024, 3, 10), havana) == datetime(2024, 3, 10, 5, tzinfo=UTC)
 
 
-def test_a_day_that_did_not_happen_starts_when_the_next_one_does() -> None:
+def test_a_day_that_did_not_happen_starts_and_ends_when_the_next_one_starts() -> None:
     apia = ZoneInfo("Pacific/Apia")
+    change = datetime(2011, 12, 30, 10, tzinfo=UTC)
 
-    assert start_of_day(date(2011, 12, 30), apia) == start_of_day(date(2011, 12, 31), apia)
+    assert start_of_day(date(2011, 12, 30), apia) == change
+    assert end_of_day(date(2011, 12, 30), apia) == change
+    assert start_of_day(date(2011, 12, 31), apia) == change
+
+
+def test_a_day_ends_after_the_hour_that_comes_again() -> None:
+    st_johns = ZoneInfo("America/St_Johns")
+
+    assert end_of_day(date(2010, 11, 6), st_johns) == datetime(2010, 11, 7, 3, 30, tzinfo=UTC)
+    assert start_of_day(date(2010, 11, 7), st_johns) == datetime(2010, 11, 7, 2, 30, tzinfo=UTC)
 
 
 def test_a_range_holds_both_of_its_ends() -> None:
