@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
-# The ends of the calendar: a zone may shift a local midnight by up to a day, so both ends keep
-# a few days' distance from what `datetime` can hold.
-FIRST_DAY = date(1, 1, 5)
-LAST_DAY = date(9999, 12, 25)
+# The ends of the calendar keep their distance from what `date` can hold, so that the zone's local
+# midnight, the week that a day lies in and the month after it can still be told.
+FIRST_DAY = date(1, 1, 10)
+LAST_DAY = date(9999, 11, 30)
 
 
 class Interval(StrEnum):
@@ -79,13 +79,19 @@ class UnknownZone(ValueError):
 
 def zone_of(name: str) -> ZoneInfo:
     """The time zone of an IANA name such as `Europe/Berlin`; raises `UnknownZone`."""
-    # Only names that cannot leave the database's folder, and none of its data files.
-    if not name or name.startswith(("/", ".")) or ".." in name or "\0" in name:
+    # By the list, as other files lie in the database's folder, too: copies that count leap
+    # seconds, and `localtime`, which is whatever this machine is set to.
+    if name not in _zone_names():
         raise UnknownZone(name)
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise UnknownZone(name) from error
+
+
+@lru_cache(maxsize=1)
+def _zone_names() -> frozenset[str]:
+    return frozenset(available_timezones() - {"localtime"})
 
 
 def local_day(instant: datetime, zone: ZoneInfo) -> date:

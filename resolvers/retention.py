@@ -116,7 +116,7 @@ def _require_answerable(query: RetentionQuery) -> None:
     for name, types in (("startEvents", query.start_events), ("returnEvents", query.return_events)):
         if types is not None and len(types) > MAX_EVENT_TYPES:
             raise BadUserInput(f"options.{name}", f"takes {MAX_EVENT_TYPES} event types at most")
-    if query.scope.days.end + timedelta(days=31 * (query.periods + 2)) > LAST_DAY:
+    if (LAST_DAY - query.scope.days.end).days < 31 * (query.periods + 2):
         raise BadUserInput("periods", "the last period lies beyond the end of the calendar")
 
 

@@ -225,6 +225,16 @@ async def test_limits_of_arguments_are_told(app: App, field: str, argument: str)
     assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", argument)
 
 
+async def test_periods_beyond_the_calendar_are_refused(app: App) -> None:
+    query = """query ($r: DateRange!) {
+      retention(siteId: "shop", range: $r, periods: 1100) { interval }
+    }"""
+
+    error = await app.refusal(query, {"r": {"from": "9990-01-01", "to": "9990-01-02"}})
+
+    assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", "periods")
+
+
 async def test_a_key_of_one_site_sees_no_other(app: App) -> None:
     shared = "f76a251e-8df9-5301-a00a-0e67bbdd4fd4"
     await app.ingest("shop", {"eventId": shared, "eventType": "v", "userId": "a"})
