@@ -20,7 +20,17 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("ci" if os.environ.get("CI") else "dev")
+# For a long look: HYPOTHESIS_PROFILE=thorough make test ARGS=tests/data
+settings.register_profile(
+    "thorough",
+    deadline=None,
+    max_examples=1_000,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
+)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
