@@ -39,14 +39,14 @@ class Plan:
 
 FULL = Plan(
     runs=3,
-    seconds=10,
+    seconds=5,
     single_requests=60_000,
-    connections=(1, 8, 32, 64, 128),
+    connections=(1, 32, 64, 128),
     batches=250,
-    batch_connections=(4, 8),
+    batch_connections=(4,),
     probes=300,
-    probe_seconds=60,
-    full_load_batches=1_000,
+    probe_seconds=30,
+    full_load_batches=600,
     ceiling=Extent(events=100_000, runs=3),
 )
 QUICK = Plan(

@@ -34,7 +34,7 @@ class Plan:
     runs: int
 
 
-FULL = Plan(sizes=(1_000_000, 10_000_000), runs=5)
+FULL = Plan(sizes=(1_000_000, 10_000_000), runs=3)
 QUICK = Plan(sizes=(20_000,), runs=2)
 # Up to here events take the way of a user's file, through `footfall import`; more of them are
 # appended to the ledger by the same statements without the pipeline, which takes a third of it.
