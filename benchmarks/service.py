@@ -96,7 +96,7 @@ async def footfall(home: Path, *arguments: str) -> Finished:
         )
         ending = asyncio.create_task(asyncio.to_thread(_wait, process.pid))
         try:
-            status, usage = await asyncio.shield(ending)
+            status, usage, peak = await asyncio.shield(ending)
         except asyncio.CancelledError:
             if not ending.done():
                 os.kill(process.pid, signal.SIGTERM)
@@ -109,14 +109,23 @@ async def footfall(home: Path, *arguments: str) -> Finished:
         err.seek(0)
         if process.returncode != 0:
             raise CommandFailed(f"footfall {' '.join(arguments)}: {err.read()[-2_000:]}")
-        # Kilobytes on Linux, bytes on macOS.
-        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
         return Finished(out.read(), seconds, peak, usage.ru_utime + usage.ru_stime)
 
 
-def _wait(pid: int) -> tuple[int, Any]:
-    _, status, usage = os.wait4(pid, 0)
-    return status, usage
+def _wait(pid: int) -> tuple[int, Any, int]:
+    """Status and usage of a process at its end, and the most resident memory it was seen with.
+
+    Looked at time and again, as the kernel's own `ru_maxrss` begins with what the process that
+    started it had in memory.
+    """
+    watched, peak = psutil.Process(pid), 0
+    while True:
+        ended, status, usage = os.wait4(pid, os.WNOHANG)
+        if ended:
+            return status, usage, peak
+        with suppress(psutil.Error):
+            peak = max(peak, watched.memory_info().rss)
+        time.sleep(0.02)
 
 
 @dataclass(slots=True)
