@@ -18,8 +18,13 @@ class Code(StrEnum):
     UNAUTHENTICATED = "UNAUTHENTICATED"
     FORBIDDEN = "FORBIDDEN"
     NOT_FOUND = "NOT_FOUND"
+    RATE_LIMITED = "RATE_LIMITED"
+    QUERY_TOO_EXPENSIVE = "QUERY_TOO_EXPENSIVE"
+    TIMEOUT = "TIMEOUT"
     OVERLOADED = "OVERLOADED"
     UNAVAILABLE = "UNAVAILABLE"
+    PERSISTED_QUERY_NOT_FOUND = "PERSISTED_QUERY_NOT_FOUND"
+    PERSISTED_QUERY_NOT_SUPPORTED = "PERSISTED_QUERY_NOT_SUPPORTED"
     INTERNAL_SERVER_ERROR = "INTERNAL_SERVER_ERROR"
 
 
@@ -64,6 +69,46 @@ class NotFound(Refusal):
     """What was named does not exist."""
 
     code = Code.NOT_FOUND
+
+
+class RateLimited(Refusal):
+    """The key has spent what it may for now; `retry_after` is in seconds."""
+
+    code = Code.RATE_LIMITED
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message, retryAfter=retry_after)
+        self.retry_after = retry_after
+
+
+class QueryTooExpensive(Refusal):
+    """The document asks for more than an operation may; the details name the limit."""
+
+    code = Code.QUERY_TOO_EXPENSIVE
+
+
+class TimedOut(Refusal):
+    """The answer took longer than an operation may; its queries were cancelled."""
+
+    code = Code.TIMEOUT
+
+
+class PersistedQueryNotFound(Refusal):
+    """Nothing is kept under this hash or id. Clients know the message and send the text then."""
+
+    code = Code.PERSISTED_QUERY_NOT_FOUND
+
+    def __init__(self) -> None:
+        super().__init__("PersistedQueryNotFound")
+
+
+class PersistedQueryNotSupported(Refusal):
+    """The key takes whole documents only. Clients know the message and send no hashes then."""
+
+    code = Code.PERSISTED_QUERY_NOT_SUPPORTED
+
+    def __init__(self) -> None:
+        super().__init__("PersistedQueryNotSupported")
 
 
 class Overloaded(Refusal):
