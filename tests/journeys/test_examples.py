@@ -1,0 +1,180 @@
+"""The documents of docs/examples: each is run as it stands, and shows something."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from graphql import (
+    FieldNode,
+    OperationDefinitionNode,
+    OperationType,
+    parse,
+    validate,
+)
+from graphql.execution.values import get_variable_values
+
+from schema.build import graphql_schema
+from tests.fixtures.app import App
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "examples"
+DOCUMENTS = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.graphql"))}
+SCHEMA = graphql_schema()
+
+# Bound to no site, as `system` takes it; all others are run with a key of the demo site.
+FOR_ADMINS = {"system"}
+# Run by tests of their own: they need something that was made before.
+IN_ORDER = {"create-api-key", "ingest", "receipts", "revoke-api-key"}
+
+
+def operation(name: str) -> OperationDefinitionNode:
+    """The only operation of a document."""
+    found = [
+        node
+        for node in parse(DOCUMENTS[name]).definitions
+        if isinstance(node, OperationDefinitionNode)
+    ]
+    assert len(found) == 1, f"{name} has {len(found)} operations"
+    return found[0]
+
+
+def variables(name: str) -> dict[str, Any]:
+    """The variables beside a document."""
+    path = FOLDER / f"{name}.variables.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+KINDS = {name: operation(name).operation for name in DOCUMENTS}
+LIVE = [name for name, kind in KINDS.items() if kind is OperationType.SUBSCRIPTION]
+RUN = [name for name in DOCUMENTS if name not in LIVE and name not in IN_ORDER]
+
+
+def visits() -> Iterator[Mapping[str, object]]:
+    """Three months of a small site, such as the demo site: all that the examples ask for."""
+    pages = ("/", "/products/oak-desk", "/cart")
+    for number, user in enumerate(("u7398790003", "ada", "bob", "cyd")):
+        for month, day in ((1, 5), (1, 20), (2, 3), (2, 25), (3, 2), (3, 16), (3, 29), (3, 30)):
+            moment = f"2026-{month:02}-{day:02}T{8 + number:02}:00:00Z"
+            common = {"userId": user, "occurredAt": moment, "properties": {"device": "mobile"}}
+            for page in pages:
+                yield {**common, "eventType": "pageview", "url": f"https://demo.example{page}"}
+            yield {**common, "eventType": "signup"}
+            yield {**common, "eventType": "purchase"}
+
+
+async def with_traffic(app: App) -> str:
+    """A key of the demo site, which has its traffic by now."""
+    await app.site("demo", timezone="Europe/Berlin")
+    await app.ingest("demo", *visits())
+    await app.followed()
+    return await app.key("demo")
+
+
+def numbers(value: object) -> Iterator[float]:
+    """All numbers in an answer."""
+    if isinstance(value, dict):
+        for one in value.values():
+            yield from numbers(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from numbers(one)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def is_telling(field: Mapping[str, Any]) -> bool:
+    """Whether a field of Query shows more than zeros, or a page with something on it."""
+    if "meta" not in field and ("nodes" in field or "edges" in field):
+        return bool(field.get("nodes") or field.get("edges"))
+    return any(number > 0 for number in numbers(field))
+
+
+async def test_each_example_runs_and_every_report_in_it_shows_something(app: App) -> None:
+    key = await with_traffic(app)
+    for name in RUN:
+        as_who = app.admin_key if name in FOR_ADMINS else key
+        body = await app.post(DOCUMENTS[name], variables(name), as_who)
+
+        assert "errors" not in body, (name, body)
+        for field, answer in body["data"].items():
+            assert answer, (name, field)
+            if name not in ("save-site", "site", "sites"):
+                assert is_telling(answer), (name, field, answer)
+
+
+async def test_the_events_of_the_example_are_taken_once_and_have_receipts(app: App) -> None:
+    key = await with_traffic(app)
+
+    async def send() -> tuple[int, int, int]:
+        data = await app.data(DOCUMENTS["ingest"], variables("ingest"), key)
+        told = data["ingest"]
+        return told["accepted"], told["duplicates"], told["rejected"]
+
+    assert [await send(), await send()] == [(2, 0, 1), (0, 2, 1)]
+    data = await app.data(DOCUMENTS["receipts"], variables("receipts"), key)
+    first, second, unknown = data["receipts"]
+    assert (first["status"], second["status"], unknown) == ("ACCEPTED", "ACCEPTED", None)
+
+
+async def test_the_key_of_one_example_is_ended_by_another(app: App) -> None:
+    key = await with_traffic(app)
+    data = await app.data(DOCUMENTS["create-api-key"], variables("create-api-key"), key)
+    made = data["createApiKey"]
+    app.resources.directory.forget()
+    assert "errors" not in await app.post(DOCUMENTS["ingest"], variables("ingest"), made["key"])
+
+    assert variables("revoke-api-key").keys() == {"id"}
+    data = await app.data(DOCUMENTS["revoke-api-key"], {"id": made["id"]}, key)
+
+    assert data == {"revokeApiKey": True}
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_a_subscription_is_valid_with_its_variables(name: str) -> None:
+    node = operation(name)
+
+    assert validate(SCHEMA, parse(DOCUMENTS[name])) == []
+    assert not isinstance(
+        get_variable_values(SCHEMA, node.variable_definitions or (), variables(name)), list
+    )
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_an_example_begins_with_a_title_and_a_few_words(name: str) -> None:
+    lines = DOCUMENTS[name].splitlines()
+
+    assert re.fullmatch(r"# [A-Z].*[^.:]", lines[0]), "a title, and no full stop"
+    assert lines[1] == "#"
+    assert lines[2].startswith("# ")
+    assert max(len(line) for line in lines) <= 100
+    assert DOCUMENTS[name].endswith("}\n")
+    named = operation(name).name
+    assert named is not None
+    assert named.value[0].isupper()
+
+
+def test_the_operations_have_names_of_their_own() -> None:
+    names = [node.value for name in DOCUMENTS if (node := operation(name).name)]
+
+    assert len(set(names)) == len(DOCUMENTS)
+
+
+def test_variables_stand_beside_documents_that_have_them_and_no_others() -> None:
+    beside = {path.name.partition(".")[0] for path in FOLDER.glob("*.variables.json")}
+
+    assert beside == {name for name in DOCUMENTS if operation(name).variable_definitions}
+
+
+def test_whatever_can_be_asked_has_an_example() -> None:
+    asked: dict[OperationType, set[str]] = {kind: set() for kind in OperationType}
+    for name, kind in KINDS.items():
+        fields = operation(name).selection_set.selections
+        asked[kind] |= {node.name.value for node in fields if isinstance(node, FieldNode)}
+
+    for kind in OperationType:
+        root = SCHEMA.get_root_type(kind)
+        assert root is not None
+        assert asked[kind] == set(root.fields), kind

@@ -1,0 +1,1 @@
+import{c as e,d as n}from"./chunk-STSEUAPQ.js";import"./chunk-IYWUY3VA.js";var r="jsonc-text",i={jsonc:{astFormat:r,locStart:()=>0,locEnd:t=>t.text.length,parse(t){let s=e(t,void 0,{insertSpaces:!0,tabSize:2});return{text:n(t,s)}}}},x={[r]:{print:t=>t.node.text}};export{i as parsers,x as printers};

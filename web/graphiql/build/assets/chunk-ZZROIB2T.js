@@ -1,0 +1,1 @@
+import{a,b}from"./chunk-VYQLOHLX.js";import"./chunk-ZD4U5P3O.js";import"./chunk-G6NDKCOD.js";import"./chunk-5TZYPE2E.js";import"./chunk-U6GLU5E3.js";import"./chunk-IYWUY3VA.js";export{b as getWorker,a as jsonDefaults};
