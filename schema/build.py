@@ -10,9 +10,11 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.base import StrawberryObjectDefinition
 
+from schema.directives import describe_directives, with_applied
 from schema.mutation import Mutation
 from schema.query import Query
 from schema.scalars import SCALARS
+from schema.subscription import Subscription
 
 _DESCRIPTION = (
     "Footfall: usage analytics that a team owns. Send events in and ask for numbers; every number "
@@ -24,7 +26,9 @@ def build_schema() -> strawberry.Schema:
     """A new schema; its fields take a `resolvers.context.Context` as context value."""
     # Not with Strawberry's sort_schema: the sorted copy hands resolvers plain texts where this
     # one hands them members of enums.
-    schema = strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map=SCALARS))
+    schema = strawberry.Schema(
+        Query, Mutation, Subscription, config=StrawberryConfig(scalar_map=SCALARS)
+    )
     _describe(schema._schema)
     return schema
 
@@ -36,12 +40,14 @@ def graphql_schema() -> GraphQLSchema:
 
 def sdl() -> str:
     """The schema in its own language, sorted by name: the same text for the same schema."""
-    return print_schema(lexicographic_sort_schema(graphql_schema())) + "\n"
+    schema = lexicographic_sort_schema(graphql_schema())
+    return with_applied(schema, print_schema(schema)) + "\n"
 
 
 def _describe(schema: GraphQLSchema) -> None:
     """Let the docstring of a class be the description of its type."""
     schema.description = _DESCRIPTION
+    describe_directives(schema)
     for named in schema.type_map.values():
         definition = named.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
         if isinstance(definition, StrawberryObjectDefinition):

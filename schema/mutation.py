@@ -7,15 +7,26 @@ from typing import Annotated
 import strawberry
 from strawberry import ID
 
+from data.events import MAX_EVENTS_PER_REQUEST
 from data.postgres.keys import NewKey
 from data.postgres.sites import Site as StoredSite
 from resolvers import ingest, keys, sites
 from resolvers.ingest import Outcome
 from schema.arguments import Info
+from schema.directives import Cost, ListSize
 from schema.fields import field
 from schema.ingest import IngestInput, IngestPayload
 from schema.keys import ApiKeyInput, CreatedApiKey
 from schema.sites import Site, SiteInput
+
+# What a write costs; see decision 12. Events cost by themselves, in their input.
+_WRITE = Cost(weight="100")
+_INGEST = Cost(weight="1")
+_RECEIPTS = ListSize(
+    assumed_size=MAX_EVENTS_PER_REQUEST,
+    slicing_arguments=["input.events"],
+    sized_fields=["receipts"],
+)
 
 
 @strawberry.type
@@ -26,6 +37,7 @@ class Mutation:
         "Take events in. The answer comes when they are committed and says of each what became "
         "of it; sending the same ids again is safe. Takes the scope INGEST.",
         IngestPayload,
+        directives=[_INGEST, _RECEIPTS],
     )
     async def ingest(
         self,
@@ -38,6 +50,7 @@ class Mutation:
         "Change a site, or make a new one; the site as it is then. Takes the scope ADMIN, and "
         "to make one a key that is bound to no site.",
         Site,
+        directives=[_WRITE],
     )
     async def save_site(
         self,
@@ -49,6 +62,7 @@ class Mutation:
     @field(
         "Make an API key. Takes the scope ADMIN; an admin of one site makes keys of that site.",
         CreatedApiKey,
+        directives=[_WRITE],
     )
     async def create_api_key(
         self,
@@ -59,7 +73,8 @@ class Mutation:
 
     @field(
         "End an API key for good: true when it is ended, an error where there is none. "
-        "Takes the scope ADMIN."
+        "Takes the scope ADMIN.",
+        directives=[_WRITE],
     )
     async def revoke_api_key(
         self,

@@ -12,11 +12,18 @@ from data.events import Receipt
 from data.postgres.sites import Site as StoredSite
 from resolvers import raw_events, reports, retention, sites, system
 from resolvers.context import Caller
-from resolvers.raw_events import EventPage
-from resolvers.reports import ActiveUsers, EventCounts, TopEvents
+from resolvers.raw_events import MAX_PAGE, MAX_RECEIPTS, EventPage
+from resolvers.reports import (
+    MAX_RANGE_DAYS,
+    MAX_TOP_EVENTS,
+    ActiveUsers,
+    EventCounts,
+    TopEvents,
+)
 from resolvers.retention import Retention
 from resolvers.system import SystemState
 from schema.arguments import Info, SiteId, given
+from schema.directives import Cost, ListSize
 from schema.events import Days, EventConnection, UserId
 from schema.fields import field
 from schema.filters import Filter, filter_asked
@@ -40,12 +47,33 @@ from schema.scalars import uuid_of
 from schema.sites import Site
 from schema.system import System
 
+# What asking a store costs, and what is at hand in the process: see decision 12.
+_STORE = Cost(weight="100")
+_AT_HAND = Cost(weight="10")
+_MAX_SITES = 1_000
+_MAX_PARTS = 20
+
+_DAYS = ListSize(assumed_size=MAX_RANGE_DAYS, slicing_arguments=["range"], sized_fields=["points"])
+_HOURS = ListSize(
+    assumed_size=25 * MAX_RANGE_DAYS, slicing_arguments=["range"], sized_fields=["points"]
+)
+_TOP = ListSize(assumed_size=MAX_TOP_EVENTS, slicing_arguments=["limit"], sized_fields=["events"])
+_COHORTS = ListSize(
+    assumed_size=MAX_RANGE_DAYS, slicing_arguments=["range"], sized_fields=["cohorts"]
+)
+_PAGE = ListSize(
+    assumed_size=MAX_PAGE, slicing_arguments=["first"], sized_fields=["edges", "nodes"]
+)
+_RECEIPTS = ListSize(assumed_size=MAX_RECEIPTS, slicing_arguments=["eventIds"])
+_SITES = ListSize(assumed_size=_MAX_SITES)
+_PARTS = ListSize(assumed_size=_MAX_PARTS, sized_fields=["parts"])
+
 
 @strawberry.type
 class Query:
     """What can be asked. Every question is about one site; a key of one site need not say which."""
 
-    @field("Unique active users per calendar day.", ActiveUsersReport)
+    @field("Unique active users per calendar day.", ActiveUsersReport, directives=[_STORE, _DAYS])
     async def dau(
         self,
         info: Info,
@@ -61,6 +89,7 @@ class Query:
         "Unique active users per day, week or month; with `rolling`, users of the last N days "
         "as seen on each day (7: WAU, 30: MAU).",
         ActiveUsersReport,
+        directives=[_STORE, _DAYS],
     )
     async def active_users(  # noqa: PLR0913 - GraphQL passes them by name
         self,
@@ -76,7 +105,11 @@ class Query:
         question = asked(range, site_id, filter, timezone)
         return await reports.active_users(info.context, question, interval, given(rolling))
 
-    @field("Event types by number of events; ties are in order of name.", TopEventsReport)
+    @field(
+        "Event types by number of events; ties are in order of name.",
+        TopEventsReport,
+        directives=[_STORE, _TOP],
+    )
     async def top_events(  # noqa: PLR0913 - GraphQL passes them by name
         self,
         info: Info,
@@ -91,7 +124,7 @@ class Query:
             info.context, asked(range, site_id, filter, timezone), limit
         )
 
-    @field("Number of events over time.", EventCountsReport)
+    @field("Number of events over time.", EventCountsReport, directives=[_STORE, _HOURS])
     async def event_counts(  # noqa: PLR0913 - GraphQL passes them by name
         self,
         info: Info,
@@ -110,6 +143,7 @@ class Query:
         "Cohort retention: of the users who started in a period, how many came back k periods "
         "later.",
         RetentionReport,
+        directives=[_STORE, _COHORTS],
     )
     async def retention(  # noqa: PLR0913 - GraphQL passes them by name
         self,
@@ -130,6 +164,7 @@ class Query:
     @field(
         "Single events, newest first; those of the same moment by order of arrival.",
         EventConnection,
+        directives=[_STORE, _PAGE],
     )
     async def events(  # noqa: PLR0913 - GraphQL passes them by name
         self,
@@ -147,7 +182,7 @@ class Query:
             info.context, given(site_id), days, filter_asked(filter), page
         )
 
-    @field("What one user did, newest first.", EventConnection)
+    @field("What one user did, newest first.", EventConnection, directives=[_STORE, _PAGE])
     async def user_events(
         self,
         info: Info,
@@ -163,6 +198,7 @@ class Query:
     @field(
         "Were these events taken? Unknown ids answer null, in the order asked.",
         list[IngestReceipt | None],
+        directives=[_STORE, _RECEIPTS],
     )
     async def receipts(
         self,
@@ -174,7 +210,11 @@ class Query:
         ids = [uuid_of(event_id, "eventIds") for event_id in event_ids]
         return await raw_events.receipts(info.context, given(site_id), ids)
 
-    @field("A site that the key may read; null with an error if not.", Site | None)
+    @field(
+        "A site that the key may read; null with an error if not.",
+        Site | None,
+        directives=[_AT_HAND],
+    )
     async def site(
         self,
         info: Info,
@@ -186,7 +226,11 @@ class Query:
     ) -> StoredSite:
         return await sites.site(info.context, given(id))
 
-    @field("All sites that the key may read, in order of id.", list[Site])
+    @field(
+        "All sites that the key may read, in order of id.",
+        list[Site],
+        directives=[_AT_HAND, _SITES],
+    )
     async def sites(self, info: Info) -> list[StoredSite]:
         return await sites.sites(info.context)
 
@@ -195,7 +239,9 @@ class Query:
         return info.context.caller
 
     @field(
-        "State of every part of the service; takes an admin key that is bound to no site.", System
+        "State of every part of the service; takes an admin key that is bound to no site.",
+        System,
+        directives=[_STORE, _PARTS],
     )
     async def system(self, info: Info) -> SystemState:
         return await system.system(info.context)

@@ -11,6 +11,7 @@ from data.calendar import Interval
 from data.queries import CohortRule, PeriodRule
 from resolvers import retention
 from resolvers.retention import RetentionAsked
+from schema.directives import ListSize
 from schema.enums import describe_enum
 from schema.reports import Report, answered_by
 
@@ -110,7 +111,10 @@ class RetentionCohort:
         description=(
             "The cohort's own period, then as many later ones as were asked for; "
             "also those after the end of the range."
-        )
+        ),
+        directives=[
+            ListSize(assumed_size=retention.MAX_PERIODS + 1, slicing_arguments=["periods"])
+        ],
     )
 
 
