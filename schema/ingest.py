@@ -17,6 +17,7 @@ from resolvers.ingest import Outcome
 from resolvers.pipeline import FIELDS, MAX_EVENT_TYPE_CHARS, MAX_ID_CHARS, MAX_URL_CHARS, Draft
 from resolvers.raw_events import MAX_RECEIPTS
 from schema.arguments import given
+from schema.directives import Cost
 from schema.enums import describe_enum
 from schema.fields import field
 from schema.scalars import JSON, SentInstant, SentUUID
@@ -116,6 +117,7 @@ class IngestInput:
     events: list[Draft] = strawberry.field(
         graphql_type=list[EventInput],
         description=f"1 to {MAX_EVENTS_PER_REQUEST:,} events, in any order.",
+        directives=[Cost(weight="0.1")],
     )
 
 
@@ -132,7 +134,7 @@ def _ingest_input(_: type, sent: Mapping[str, Any], __: InputContext) -> IngestI
     names = _DRAFT_NAMES
     return IngestInput(
         site_id=sent.get("siteId"),
-        events=[{names[name]: event[name] for name in event} for event in sent["events"]],
+        events=[{names[name]: value for name, value in event.items()} for event in sent["events"]],
     )
 
 

@@ -139,7 +139,8 @@ def _parse_date_time(value: object) -> SentInstant:
 
 def _show_date_time(value: object) -> str:
     if isinstance(value, datetime) and value.tzinfo is not None:
-        return f"{value.astimezone(UTC).replace(tzinfo=None).isoformat()}Z"
+        # Every event of a page comes by here; cutting "+00:00" off is the quickest way to a Z.
+        return value.astimezone(UTC).isoformat()[:-6] + "Z"
     raise _mistake("DateTime", value)
 
 
