@@ -14,6 +14,7 @@ from resolvers.errors import BadUserInput, Forbidden, NotFound, Unauthenticated,
 
 # Compared with where a key's id is unknown, so that both cases take the same time.
 _NOBODY = hash_secret("")
+_ADMIN = Caller(ADMIN_KEY_ID, "service-wide admin key", frozenset(Scope), None)
 
 
 async def authenticate(resources: Resources, key_text: str | None, now: datetime) -> Caller:
@@ -27,7 +28,7 @@ async def authenticate(resources: Resources, key_text: str | None, now: datetime
     if key_id == ADMIN_KEY_ID:
         if not secret_matches(secret, resources.secrets.admin_key_hash):
             raise Unauthenticated("the API key is not valid")
-        return Caller(ADMIN_KEY_ID, "service-wide admin key", frozenset(Scope), None)
+        return _ADMIN
     known = await _key(resources, key_id)
     matches = secret_matches(secret, known.secret_hash if known else _NOBODY)
     if known is None or not matches or not known.is_valid(now):
@@ -38,6 +39,7 @@ async def authenticate(resources: Resources, key_text: str | None, now: datetime
         scopes=known.scopes,
         site_id=known.site_id,
         expires_at=known.expires_at,
+        documents=known.documents,
     )
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from data.postgres.engine import Engine, LedgerUnavailable, transaction
-from data.postgres.keys import ApiKey, NewKey, Scope, add_key, new_key, revoke_key
+from data.postgres.keys import (
+    ApiKey,
+    DocumentsMode,
+    NewKey,
+    Scope,
+    add_key,
+    new_key,
+    revoke_key,
+)
 from resolvers.access import require_scope, require_site
 from resolvers.context import Context
 from resolvers.errors import BadUserInput, Forbidden, NotFound, Unavailable
@@ -21,6 +29,7 @@ class KeyDraft:
     scopes: Collection[Scope]
     site_id: str | None = None
     expires_at: datetime | None = None
+    documents: DocumentsMode = DocumentsMode.APQ
 
 
 def checked(draft: KeyDraft, now: datetime) -> KeyDraft:
@@ -57,6 +66,7 @@ async def store_key(writer: Engine, draft: KeyDraft, site_id: str | None, now: d
         name=draft.name.strip(),
         site_id=site_id,
         scopes=frozenset(draft.scopes),
+        documents=draft.documents,
         created_at=now,
         expires_at=draft.expires_at,
         revoked_at=None,

@@ -28,6 +28,9 @@ CommitOutcome = Literal["committed", "failed"]
 SliceOutcome = Literal["applied", "failed"]
 OperationType = Literal["query", "mutation", "subscription", "unknown"]
 OperationOutcome = Literal["succeeded", "partial", "failed"]
+RedisOutcome = Literal["succeeded", "refused", "failed", "skipped"]
+LiveField = Literal["liveEvents", "liveActivity"]
+PersistedPlace = Literal["memory", "redis", "nowhere"]
 JobOutcome = Literal["succeeded", "failed", "timed_out", "cancelled", "overlapped", "not_leader"]
 
 _HTTP_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -231,6 +234,70 @@ class StoreMetrics:
             ["query"],
             registry=registry,
         )
+        self.interruptions = Counter(
+            "footfall_store_interruptions_total",
+            "Questions that were ended because nobody waited any more, by the name of the query.",
+            ["query"],
+            registry=registry,
+        )
+
+
+class RedisMetrics:
+    """Whether Redis helps."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        uses = Counter(
+            "footfall_redis_uses_total",
+            "Uses of Redis, by outcome (skipped: not tried, as it was known to be away).",
+            ["outcome"],
+            registry=registry,
+        )
+        outcomes: tuple[RedisOutcome, ...] = get_args(RedisOutcome)
+        self.uses: Mapping[RedisOutcome, Counter] = {
+            outcome: uses.labels(outcome) for outcome in outcomes
+        }
+
+
+class PersistedMetrics:
+    """Where persisted queries are found."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        lookups = Counter(
+            "footfall_persisted_lookups_total",
+            "Persisted queries asked for by their hash, by the place where they were found.",
+            ["place"],
+            registry=registry,
+        )
+        places: tuple[PersistedPlace, ...] = get_args(PersistedPlace)
+        self.lookups: Mapping[PersistedPlace, Counter] = {
+            place: lookups.labels(place) for place in places
+        }
+
+
+class LiveMetrics:
+    """What goes out to those who listen."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        open_streams = Gauge(
+            "footfall_live_open_streams",
+            "Streams of live data that are read now, by subscription field; many may share one.",
+            ["field"],
+            registry=registry,
+        )
+        fields: tuple[LiveField, ...] = get_args(LiveField)
+        self.open_streams: Mapping[LiveField, Gauge] = {
+            name: open_streams.labels(name) for name in fields
+        }
+        self.dropped_events = Counter(
+            "footfall_live_dropped_events_total",
+            "Events that were not handed to a reader, as too many waited for it.",
+            registry=registry,
+        )
+        self.ticks = Counter(
+            "footfall_live_activity_ticks_total",
+            "Seconds for which the activity of the watched sites was counted.",
+            registry=registry,
+        )
 
 
 class JobMetrics:
@@ -272,6 +339,9 @@ class Metrics:
     ingest: IngestMetrics
     follow: FollowMetrics
     store: StoreMetrics
+    redis: RedisMetrics
+    persisted: PersistedMetrics
+    live: LiveMetrics
     job: JobMetrics
 
     @classmethod
@@ -288,6 +358,9 @@ class Metrics:
             ingest=IngestMetrics(registry),
             follow=FollowMetrics(registry),
             store=StoreMetrics(registry),
+            redis=RedisMetrics(registry),
+            persisted=PersistedMetrics(registry),
+            live=LiveMetrics(registry),
             job=JobMetrics(registry),
         )
 

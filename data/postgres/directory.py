@@ -1,13 +1,20 @@
-"""Sites and keys at hand: read from the ledger and held for a moment, for the hot path."""
+"""Sites, keys and trusted documents at hand: read from the ledger and held, for the hot path."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from data.persisted import BoundedTexts
+from data.postgres.documents import (
+    DocumentIndex,
+    document_index,
+    document_text,
+    documents_version,
+)
 from data.postgres.engine import LedgerUnavailable, ledger_errors
 from data.postgres.keys import ApiKey, all_keys
 from data.postgres.sites import Site, all_sites
@@ -22,16 +29,25 @@ class _Content:
     sites: dict[str, Site]
     keys: dict[str, ApiKey]
     origins: frozenset[str]
+    documents_version: int
     read_at: float
 
 
 @dataclass(slots=True)
 class Directory:
-    """All sites and keys, at most a second old; a change in this process is seen at once."""
+    """All sites and keys, at most a second old; a change in this process is seen at once.
+
+    Of the trusted documents it holds which there are, and the texts that are asked for.
+    """
 
     engine: AsyncEngine
     _content: _Content | None = None
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Before the first change, of which version 1 tells, there are none.
+    _documents: DocumentIndex = field(default_factory=DocumentIndex)
+    _documents_version: int = 0
+    _reading_documents: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _texts: BoundedTexts = field(default_factory=BoundedTexts)
 
     async def site(self, site_id: str) -> Site | None:
         """The site of an id."""
@@ -48,6 +64,33 @@ class Directory:
     async def allows_origin_somewhere(self, origin: str) -> bool:
         """Whether any site takes events from pages of this origin."""
         return bool((await self._current()).origins & {origin, "*"})
+
+    async def documents(self) -> DocumentIndex:
+        """Which documents are trusted; read anew only after one was added or taken away."""
+        version = (await self._current()).documents_version
+        if version == self._documents_version:
+            return self._documents
+        async with self._reading_documents:
+            if version != self._documents_version:
+                with ledger_errors():
+                    async with self.engine.connect() as connection:
+                        # What is read here may be newer than its version says: then it is read
+                        # once more. It is never older.
+                        self._documents = await document_index(connection)
+                self._documents_version = version
+        return self._documents
+
+    async def document_text(self, sha256: str) -> str | None:
+        """The text of a trusted document; whether it is trusted, and for whom, the index says."""
+        kept = self._texts.get(sha256)
+        if kept is None:
+            with ledger_errors():
+                async with self.engine.connect() as connection:
+                    text = await document_text(connection, sha256)
+            if text is None:
+                return None
+            kept = self._texts.put(sha256, text)
+        return kept.text
 
     def forget(self) -> None:
         """Read anew on the next question: something was changed here."""
@@ -70,15 +113,16 @@ class Directory:
                 async with self.engine.connect() as connection:
                     sites = {site.site_id: site for site in await all_sites(connection)}
                     keys = {key.key_id: key for key in await all_keys(connection)}
+                    version = await documents_version(connection)
         except LedgerUnavailable:
             if stale is None:
                 raise
             # Reports go on while the ledger is away; nothing can be revoked meanwhile anyway.
-            content = _Content(stale.sites, stale.keys, stale.origins, monotonic())
+            content = replace(stale, read_at=monotonic())
         else:
             origins = frozenset(
                 origin for site in sites.values() for origin in (site.origins or ("*",))
             )
-            content = _Content(sites, keys, origins, started)
+            content = _Content(sites, keys, origins, version, started)
         self._content = content
         return content

@@ -23,6 +23,18 @@ class Scope(StrEnum):
     ADMIN = "ADMIN"
 
 
+class DocumentsMode(StrEnum):
+    """Which documents a key may send, and whether it may name them by a hash instead.
+
+    OFF: any, always whole. APQ: any; those sent once may then be named by their hash. TRUSTED:
+    none but trusted documents, whole or by name.
+    """
+
+    OFF = "OFF"
+    APQ = "APQ"
+    TRUSTED = "TRUSTED"
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key as the ledger knows it. `site_id` None: a key for all sites."""
@@ -31,6 +43,7 @@ class ApiKey:
     name: str
     site_id: str | None
     scopes: frozenset[Scope]
+    documents: DocumentsMode
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -84,6 +97,7 @@ async def all_keys(connection: AsyncConnection) -> list[ApiKey]:
             name=row.name,
             site_id=row.site_id,
             scopes=frozenset(Scope(scope) for scope in row.scopes),
+            documents=DocumentsMode(row.documents),
             created_at=row.created_at,
             expires_at=row.expires_at,
             revoked_at=row.revoked_at,
@@ -102,6 +116,7 @@ async def add_key(connection: AsyncConnection, key: ApiKey) -> None:
             name=key.name,
             site_id=key.site_id,
             scopes=sorted(scope.value for scope in key.scopes),
+            documents=key.documents.value,
             created_at=key.created_at,
             expires_at=key.expires_at,
         )

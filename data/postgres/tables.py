@@ -17,6 +17,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
 )
 
@@ -30,6 +31,7 @@ ledger = Table(
     Column("only_row", Boolean, primary_key=True, server_default="true"),
     Column("ledger_id", Uuid, nullable=False),
     Column("created_at", _instant, nullable=False),
+    Column("documents_version", BigInteger, nullable=False, server_default="0"),
 )
 
 sites = Table(
@@ -54,6 +56,20 @@ api_keys = Table(
     Column("created_at", _instant, nullable=False),
     Column("expires_at", _instant),
     Column("revoked_at", _instant),
+    Column("documents", Text, nullable=False, server_default="APQ"),
+)
+
+trusted_documents = Table(
+    "trusted_documents",
+    metadata,
+    Column("document_id", _text_c, nullable=False),
+    Column("site_id", _text_c, ForeignKey("sites.site_id")),
+    Column("sha256", _text_c, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("added_at", _instant, nullable=False),
+    UniqueConstraint("document_id", "site_id", postgresql_nulls_not_distinct=True),
+    Index("ix_trusted_documents_sha256", "sha256"),
 )
 
 event_ids = Table(

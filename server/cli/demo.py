@@ -79,7 +79,9 @@ def _announce(settings: Settings, site: DemoSite) -> Announce:
         show("")
         _show_keys(settings, site)
         show("")
-        show("Try these in another terminal:")
+        show(
+            f"Open {url}/graphql in a browser and paste the key, or try these in another terminal:"
+        )
         for words, command in commands_to_try(url, site, utc_now()):
             show("")
             show(f"# {words}")

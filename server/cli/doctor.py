@@ -9,6 +9,7 @@ import typer
 from server.cli.checks import Check, Status
 from server.cli.checks_database import database_checks
 from server.cli.checks_machine import machine_checks
+from server.cli.checks_redis import redis_checks
 from server.cli.failures import FAILED
 from server.cli.options import Json
 from server.cli.session import run, settings_of_command
@@ -32,6 +33,7 @@ def doctor(json: Json = False) -> None:
         checks = [Check("settings", Status.OK, f"for {settings.environment}")]
         checks += machine_checks(settings)
         checks += run(database_checks(settings))
+        checks += run(redis_checks(settings))
     is_well = all(check.status is not Status.PROBLEM for check in checks)
     if json:
         show_json({"is_well": is_well, "checks": checks})

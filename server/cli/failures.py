@@ -10,6 +10,7 @@ from data.columnar import NoSlot
 from data.duckdb.copy_file import CopyUnusable
 from data.event_store import StoreUnavailable
 from data.imports.rows import ImportFileError
+from data.manifests import ManifestUnusable
 from data.postgres.embedded_account import EmbeddedPostgresError
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from data.postgres.ledger import MigrationsPending
@@ -49,6 +50,7 @@ _SELF_EXPLAINING = (
     HomeUnusable,
     ImportFileError,
     InvalidSettings,
+    ManifestUnusable,
     MigrationsPending,
     NoSlot,
     Refusal,

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from data.postgres.engine import transaction
-from data.postgres.keys import ApiKey, NewKey, Scope, all_keys, revoke_key, split_key
+from data.postgres.keys import (
+    ApiKey,
+    DocumentsMode,
+    NewKey,
+    Scope,
+    all_keys,
+    revoke_key,
+    split_key,
+)
 from data.secrets import load_secrets
 from resolvers.errors import NotFound
 from resolvers.keys import KeyDraft, checked, store_key
@@ -58,12 +66,21 @@ def create(
             metavar="TIME", help="When it ends: RFC 3339, or a day (UTC); never if left out."
         ),
     ] = None,
+    documents: Annotated[
+        DocumentsMode,
+        typer.Option(
+            case_sensitive=False,
+            help="Which documents it may send: any, always whole (off); any, by their hash once "
+            "they are known (apq); those of `footfall documents add` only (trusted).",
+        ),
+    ] = DocumentsMode.APQ,
     json: Json = False,
 ) -> None:
     """Make a key and print it, once: only a hash of it is kept."""
     now = utc_now()
     draft = checked(
-        KeyDraft(name, _scopes(scopes), site, _expiry(expires) if expires else None), now
+        KeyDraft(name, _scopes(scopes), site, _expiry(expires) if expires else None, documents),
+        now,
     )
     made = run(_create(settings_of_command(), draft, now))
     if json:
@@ -78,6 +95,7 @@ def _described(key: KeyDraft | ApiKey) -> dict[str, object]:
         "name": key.name,
         "site_id": key.site_id,
         "scopes": sorted(key.scopes),
+        "documents": key.documents,
         "expires_at": key.expires_at,
     }
 
@@ -107,13 +125,14 @@ def list_keys(json: Json = False) -> None:
         )
         return
     show_table(
-        ("id", "name", "site", "scopes", "created", "state"),
+        ("id", "name", "site", "scopes", "documents", "created", "state"),
         [
             (
                 key.key_id,
                 key.name,
                 key.site_id or "all",
                 ",".join(sorted(scope.lower() for scope in key.scopes)),
+                key.documents.lower(),
                 f"{key.created_at:%Y-%m-%d %H:%M}",
                 _state(key, now),
             )

@@ -9,7 +9,7 @@ import structlog
 import typer
 from typer.main import get_command
 
-from server.cli import keys, sites
+from server.cli import documents, keys, sites
 from server.cli.demo import demo
 from server.cli.doctor import doctor
 from server.cli.failures import FAILED, failure_of
@@ -61,6 +61,11 @@ def _command_line() -> typer.Typer:
     for_keys.command()(keys.revoke)
     for_keys.command()(keys.admin)
     app.add_typer(for_keys, name="keys")
+    for_documents = _group("Add, list and take away trusted documents, which keys can be bound to.")
+    for_documents.command()(documents.add)
+    for_documents.command("list")(documents.list_documents)
+    for_documents.command()(documents.remove)
+    app.add_typer(for_documents, name="documents")
     return app
 
 

@@ -182,7 +182,8 @@ def show_addresses(settings: Settings, resources: Resources, url: str) -> None:
     """Print where everything is."""
     database = "PostgreSQL of its own" if resources.ledger.is_embedded else "DATABASE_URL"
     show(f"Footfall {version('footfall')} answers on {url}")
-    show(f"  GraphQL   {url}/graphql")
+    explorer = "" if settings.is_production else "  (in a browser: GraphiQL)"
+    show(f"  GraphQL   {url}/graphql{explorer}")
     show(f"  collect   {url}/collect")
     show(f"  health    {url}/health")
     show(f"  metrics   {url}/metrics")

