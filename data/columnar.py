@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from data.duckdb.copy_file import CopyUnusable, remove_copy
+from data.duckdb.runner import OnQuery, QueryOutcome
 from data.duckdb.store import DuckDBStore, open_copy
 from telemetry.metrics import Metrics
 
@@ -79,7 +80,7 @@ class ColumnarCopy:
 
     slot: Path
     ledger_id: str
-    on_query: Callable[[str, float, bool], None]
+    on_query: OnQuery
     _current: _Generation | None = None
     _retired: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -173,10 +174,12 @@ async def open_columnar(
 ) -> AsyncIterator[ColumnarCopy]:
     """The columnar copy of a slot, opened or newly made."""
 
-    def on_query(name: str, seconds: float, failed: bool) -> None:
+    def on_query(name: str, seconds: float, outcome: QueryOutcome) -> None:
         metrics.store.query_seconds.labels(name).observe(seconds)
-        if failed:
+        if outcome == "failed":
             metrics.store.failures.labels(name).inc()
+        elif outcome == "interrupted":
+            metrics.store.interruptions.labels(name).inc()
 
     copy = ColumnarCopy(slot, ledger_id, on_query)
     reason = await copy.open_current()

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from data.queries import (
     ActiveUsersQuery,
     ActiveUsersRows,
+    Activity,
+    ActivityChanges,
     Answer,
     EventCountsQuery,
     EventCountsRows,
     EventRows,
     EventsQuery,
+    KnownActivity,
+    NewEvents,
+    NewEventsQuery,
     RetentionQuery,
     RetentionRows,
     TopEventsQuery,
@@ -58,6 +64,17 @@ class EventStore(Protocol):
     async def retention(self, queries: Sequence[RetentionQuery]) -> Answer[RetentionRows]: ...
 
     async def events(self, queries: Sequence[EventsQuery]) -> Answer[EventRows]: ...
+
+    async def new_events(self, queries: Sequence[NewEventsQuery], most: int) -> NewEvents:
+        """What has arrived behind each question's place: `most` events at a time, oldest first."""
+
+    async def activity(self, at: datetime, site_ids: Sequence[str]) -> Answer[Activity]:
+        """The five minutes up to a whole second, of each site in the order asked."""
+
+    async def activity_changes(
+        self, at: datetime, known: Sequence[KnownActivity]
+    ) -> Answer[ActivityChanges]:
+        """What the same five minutes hold beyond what is known of each site, in the order asked."""
 
     async def check_pattern(self, pattern: str) -> None:
         """Raise `InvalidPattern` if the regular expression is not RE2."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
+from typing import Protocol
 
 import structlog
 
@@ -48,6 +49,16 @@ class _CaughtUp:
     through: datetime
 
 
+class Listener(Protocol):
+    """Whoever wants to hear how following goes. What it does must take no time."""
+
+    def followed(self) -> None:
+        """The copy holds more than before, or there is another copy."""
+
+    def turned_back(self, newest: int) -> None:
+        """The ledger has another history, whose feed ends at the position `newest` now."""
+
+
 @dataclass(slots=True)
 class Follower:
     """Keeps one columnar copy up with the ledger, and knows how far it is.
@@ -61,6 +72,8 @@ class Follower:
     metrics: FollowMetrics
     pace: FollowPace = field(default_factory=FollowPace)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _listeners: list[Listener] = field(default_factory=list)
+    _ledger_position: int | None = None
     _caught_up: _CaughtUp | None = None
     _healthy: bool = True
     _swapping: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -74,6 +87,20 @@ class Follower:
     def is_healthy(self) -> bool:
         """Whether the last attempt to follow went well."""
         return self._healthy
+
+    @property
+    def ledger_position(self) -> int | None:
+        """The end of the change feed as it was last seen; None if it never was."""
+        return self._ledger_position
+
+    @contextmanager
+    def telling(self, listener: Listener) -> Iterator[None]:
+        """Tell a listener how following goes, until the block is left."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
 
     def wake(self) -> None:
         """Something was committed in this process: follow at once."""
@@ -128,8 +155,11 @@ class Follower:
         watermark = await store.watermark()
         position = watermark.position if watermark else 0
         state = await feed_state(self.replica, position)
+        self._ledger_position = state.newest
         if watermark and state.known != watermark and await self._has_diverged(watermark, state):
             await self._start_over("ahead_of_ledger")
+            for listener in self._listeners:
+                listener.turned_back(state.newest)
             return True
         started = perf_counter()
         applied = await follow_slice(self.replica, store, position, self.copy.slot)
@@ -142,7 +172,16 @@ class Follower:
         self.metrics.applied_rows.inc(applied.events)
         self.metrics.apply_seconds.observe(perf_counter() - started)
         self._measure(applied.last, state)
+        self._ledger_position = max(state.newest, applied.last.position)
+        self._tell()
+        if state.newest <= applied.last.position:
+            # Not only where nothing is left to do: commits may come without a pause.
+            self._caught_up = _CaughtUp(applied.last.position, state.through)
         return state.newest > applied.last.position
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener.followed()
 
     def _measure(self, watermark: Watermark | None, state: FeedState) -> None:
         position = watermark.position if watermark else 0
@@ -168,6 +207,7 @@ class Follower:
         self.metrics.rebuilds.labels(reason).inc()
         self._caught_up = None
         await self.copy.start_over()
+        self._tell()
 
     async def rebuild(self, progress: Progress) -> None:
         """Build a new copy beside the current one, which answers meanwhile, and change over.
@@ -188,6 +228,7 @@ class Follower:
             async with self._swapping:
                 self._caught_up = None
                 await self.copy.replace_with(building)
+        self._tell()
         seconds = round(perf_counter() - started, 1)
         log.info("columnar.rebuild.done", position=position, seconds=seconds)
 

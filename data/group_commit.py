@@ -64,7 +64,7 @@ class GroupCommit:
     """Takes events and answers when they are committed."""
 
     append: Append
-    on_commit: Callable[[], None]
+    on_commit: Callable[[int], None]
     metrics: IngestMetrics
     limits: CommitLimits = field(default_factory=CommitLimits)
     _waiting: deque[_Request] = field(default_factory=deque)
@@ -165,7 +165,7 @@ class GroupCommit:
             self.metrics.commits["committed"].inc()
             _answer(group, appended.fresh)
             if appended.position is not None:
-                self.on_commit()
+                self.on_commit(appended.position)
 
     def _fail(self, group: list[_Request], error: Exception, outcome: str) -> None:
         self.metrics.commits["failed"].inc()
@@ -200,13 +200,13 @@ def _answer(group: list[_Request], fresh: list[bool]) -> None:
 async def open_group_commit(
     append: Append,
     *,
-    on_commit: Callable[[], None],
+    on_commit: Callable[[int], None],
     metrics: IngestMetrics,
     limits: CommitLimits | None = None,
 ) -> AsyncIterator[GroupCommit]:
     """A running committer; on leaving it commits what it has taken, then stops.
 
-    `on_commit` is called right after every commit that brought new events.
+    `on_commit` is called right after every commit that brought new events, with its position.
     """
     committer = GroupCommit(append, on_commit, metrics, limits or CommitLimits())
     lanes = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Generic, TypeVar
 from zoneinfo import ZoneInfo
@@ -256,3 +256,77 @@ class Answer(Generic[Rows]):
 
 
 EventRows = tuple[StoredEvent, ...]
+
+
+# As sql/insert_slice.sql numbers arrivals: room for the events of one batch.
+_PLACES_OF_BATCH = 65_536
+
+
+def last_arrival(watermark_position: int) -> int:
+    """The last place in the order of arrival that belongs to a batch at this position."""
+    return (watermark_position + 1) * _PLACES_OF_BATCH - 1
+
+
+@dataclass(frozen=True, slots=True)
+class NewEventsQuery:
+    """Events of a site that pass the filter and stand behind a place in the order of arrival."""
+
+    site_id: str
+    filter: EventFilter
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvents:
+    """What is new for each question, in the order asked; each in order of arrival.
+
+    Everything up to the place `through` is in it; `is_all` says that the copy holds no more.
+    """
+
+    rows: Sequence[EventRows]
+    through: int
+    is_all: bool
+
+
+# What counts as now: the five minutes that end with a whole second.
+ACTIVITY_WINDOW = timedelta(minutes=5)
+TOP_PATHS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Distinct actors, events and the most frequent paths of the five minutes up to `at`.
+
+    An event counts if it occurred after `at` - 5 minutes and at `at` at the latest.
+    """
+
+    at: datetime
+    users: int
+    events: int
+    top_paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownActivity:
+    """What somebody knows of a site already: what had arrived and had occurred by then.
+
+    That is every event up to the place `arrival` that occurred at the whole second `at` or
+    before it. Whoever knows nothing has -1 and 0.
+    """
+
+    site_id: str
+    arrival: int = -1
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityChanges:
+    """What is in a site's five minutes and was not known.
+
+    Times are the whole seconds since 1970 in which, or at the end of which, events occurred.
+    `actors` has each actor with the last of their seconds; `paths` the number of events by second
+    and path, None for those without one.
+    """
+
+    actors: Sequence[tuple[str, int]]
+    paths: Sequence[tuple[int, str | None, int]]

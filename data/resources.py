@@ -9,9 +9,12 @@ from datetime import datetime
 from data.columnar import ColumnarCopy
 from data.follower import Follower
 from data.group_commit import GroupCommit
+from data.live import Live
+from data.persisted import PersistedQueries
 from data.postgres.directory import Directory
 from data.postgres.ledger import Ledger
 from data.postgres.salts import SaltKeeper
+from data.redis.client import RedisConnection
 from data.secrets import Secrets
 from telemetry.metrics import Metrics
 from telemetry.tracing import Tracing
@@ -28,7 +31,10 @@ class Resources:
     committer: GroupCommit
     columnar: ColumnarCopy
     follower: Follower
+    live: Live
     salts: SaltKeeper
+    persisted: PersistedQueries
+    redis: RedisConnection | None
     secrets: Secrets
     metrics: Metrics
     tracing: Tracing

@@ -18,7 +18,8 @@ from data.duckdb.copy_file import CopyFile, CopyInUse, CopyUnusable, is_damage
 from data.event_store import StoreUnavailable
 
 Result = TypeVar("Result")
-OnQuery = Callable[[str, float, bool], None]
+QueryOutcome = Literal["answered", "failed", "interrupted"]
+OnQuery = Callable[[str, float, QueryOutcome], None]
 Mode = Literal["read", "write"]
 
 _INTERRUPT_EVERY_SECONDS = 0.02
@@ -50,7 +51,7 @@ class _Call:
 class Runner:
     """Runs functions over a cursor of the copy in threads of its own; one writes at a time.
 
-    `on_query` hears the name of each, the seconds it took, and whether it failed.
+    `on_query` hears the name of each, the seconds it took, and what became of it.
     """
 
     def __init__(self, file: CopyFile, connection: Cursor, on_query: OnQuery | None) -> None:
@@ -99,7 +100,7 @@ class Runner:
 
     def _carry_out(self, call: _Call, work: Callable[[Cursor], Result]) -> Result:
         started = perf_counter()
-        failed = False
+        outcome: QueryOutcome = "answered"
         try:
             with self._driver_errors(), closing(self._cursor()) as cursor:
                 call.cursor = cursor
@@ -109,11 +110,11 @@ class Runner:
                     call.require_wanted()
                 return result
         except StoreUnavailable:
-            failed = not call.stopped.is_set()
+            outcome = "interrupted" if call.stopped.is_set() else "failed"
             raise
         finally:
             if self._on_query is not None:
-                self._on_query(call.name, perf_counter() - started, failed)
+                self._on_query(call.name, perf_counter() - started, outcome)
 
     def _cursor(self) -> Cursor:
         with self._opening:

@@ -33,7 +33,7 @@ def events(cursor: Cursor, query: EventsQuery) -> EventRows:
     for condition in conditions.values():
         values |= condition.values
     sql = statement("events", **{name: condition.sql for name, condition in conditions.items()})
-    return tuple(_event(row) for row in fetch(cursor, sql, values))
+    return tuple(event_of(row) for row in fetch(cursor, sql, values))
 
 
 def _days(query: EventsQuery) -> Condition:
@@ -76,7 +76,8 @@ def _after(query: EventsQuery) -> Condition:
     )
 
 
-def _event(row: Row) -> StoredEvent:
+def event_of(row: Row) -> StoredEvent:
+    """The event of a row with the columns of sql/events.sql."""
     event_id, site_id, event_type, occurred_at, received_at, *texts, properties, arrival = row
     user_id, visitor_id, session_id, url, path, referrer = texts
     return StoredEvent(

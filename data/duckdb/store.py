@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,7 @@ from duckdb import DuckDBPyConnection as Cursor
 from data.duckdb.active_users import active_users
 from data.duckdb.copy_file import CopyFile, read_watermark
 from data.duckdb.event_counts import event_counts
+from data.duckdb.live import activity, activity_changes, new_events
 from data.duckdb.retention import retention
 from data.duckdb.runner import OnQuery, Runner
 from data.duckdb.single_events import events
@@ -24,11 +26,16 @@ from data.event_store import InvalidPattern
 from data.queries import (
     ActiveUsersQuery,
     ActiveUsersRows,
+    Activity,
+    ActivityChanges,
     Answer,
     EventCountsQuery,
     EventCountsRows,
     EventRows,
     EventsQuery,
+    KnownActivity,
+    NewEvents,
+    NewEventsQuery,
     RetentionQuery,
     RetentionRows,
     TopEventsQuery,
@@ -61,6 +68,24 @@ class DuckDBStore:
 
     async def events(self, queries: Sequence[EventsQuery]) -> Answer[EventRows]:
         return await self._answer("events", _each_page, queries)
+
+    async def new_events(self, queries: Sequence[NewEventsQuery], most: int) -> NewEvents:
+        work = partial(new_events, queries=queries, most=most)
+        return await self._runner.run("new_events", "read", work)
+
+    async def activity(self, at: datetime, site_ids: Sequence[str]) -> Answer[Activity]:
+        def report(cursor: Cursor, site_ids: Sequence[str]) -> Sequence[Activity]:
+            return activity(cursor, at, site_ids)
+
+        return await self._answer("activity", report, site_ids)
+
+    async def activity_changes(
+        self, at: datetime, known: Sequence[KnownActivity]
+    ) -> Answer[ActivityChanges]:
+        def report(cursor: Cursor, known: Sequence[KnownActivity]) -> Sequence[ActivityChanges]:
+            return activity_changes(cursor, at, known)
+
+        return await self._answer("activity_changes", report, known)
 
     async def check_pattern(self, pattern: str) -> None:
         await self._runner.run("check_pattern", "read", partial(_check_pattern, pattern=pattern))
@@ -102,7 +127,7 @@ async def open_copy(
 ) -> AsyncIterator[DuckDBStore]:
     """The copy at `path`, made anew and empty where there is none; closed when the block is left.
 
-    `on_query` hears of every call, in a worker thread: its name, seconds, and whether it failed.
+    `on_query` hears of every call, in a worker thread: its name, seconds, and outcome.
     Raises `CopyUnusable`, `CopyInUse`, or `StoreUnavailable` where the file system refuses.
     """
     file = CopyFile(path, ledger_id, memory_limit, threads)

@@ -32,12 +32,12 @@ def event(event_id: UUID | None = None, **fields: str) -> Event:
 
 
 def committer(
-    append_: Append, limits: CommitLimits | None = None, woken: list[None] | None = None
+    append_: Append, limits: CommitLimits | None = None, woken: list[int] | None = None
 ) -> AbstractAsyncContextManager[GroupCommit]:
-    seen = [] if woken is None else woken
+    seen: list[int] = [] if woken is None else woken
     return open_group_commit(
         append_,
-        on_commit=lambda: seen.append(None),
+        on_commit=seen.append,
         metrics=Metrics.create().ingest,
         limits=limits,
     )
@@ -77,7 +77,7 @@ async def test_an_id_in_two_requests_of_one_group_is_fresh_for_the_first_only(
 
 
 async def test_a_commit_of_nothing_new_wakes_nobody(writer: AsyncEngine) -> None:
-    known, woken = event(), list[None]()
+    known, woken = event(), list[int]()
     async with committer(partial(append, writer), woken=woken) as commits:
         await commits.submit([known], [], 100)
         await commits.submit([known], [], 100)

@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from duckdb import DuckDBPyConnection as Cursor
 
 from data.duckdb.copy_file import CopyFile
-from data.duckdb.runner import Runner
+from data.duckdb.runner import OnQuery, QueryOutcome, Runner
 from data.duckdb.store import DuckDBStore, open_copy
 from data.event_store import StoreUnavailable
 from data.queries import EventCountsQuery
@@ -23,9 +23,7 @@ FOR_HOURS = "select count(*) from range(10_000_000) as a, range(10_000_000) as b
 
 
 @asynccontextmanager
-async def running(
-    path: Path, on_query: Callable[[str, float, bool], None] | None = None
-) -> AsyncIterator[Runner]:
+async def running(path: Path, on_query: OnQuery | None = None) -> AsyncIterator[Runner]:
     file = CopyFile(path, LEDGER, "100MB", 2)
     runner = Runner(file, file.connect(), on_query)
     try:
@@ -137,11 +135,11 @@ async def test_an_error_of_the_driver_stays_inside(path: Path, statement: str) -
 
 
 async def test_every_call_is_heard_of(path: Path) -> None:
-    heard: list[tuple[str, bool]] = []
+    heard: list[tuple[str, QueryOutcome]] = []
 
-    def on_query(name: str, seconds: float, failed: bool) -> None:
+    def on_query(name: str, seconds: float, outcome: QueryOutcome) -> None:
         assert seconds > 0
-        heard.append((name, failed))
+        heard.append((name, outcome))
 
     async with running(path, on_query) as runner:
         await runner.run("one", "read", one)
@@ -150,7 +148,7 @@ async def test_every_call_is_heard_of(path: Path) -> None:
         # Not the store's fault, so no failure.
         await Slow().cancelled_in(runner, "read")
 
-    assert heard == [("one", False), ("wrong", True), ("slow", False)]
+    assert heard == [("one", "answered"), ("wrong", "failed"), ("slow", "interrupted")]
 
 
 async def test_the_store_names_its_calls(path: Path, tmp_path: Path) -> None:
