@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from data.postgres.keys import Scope
+from data.postgres.keys import DocumentsMode, Scope
 from data.resources import Resources
 from resolvers.loaders import Loaders
+from resolvers.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Caller:
     scopes: frozenset[Scope]
     site_id: str | None
     expires_at: datetime | None = None
+    documents: DocumentsMode = DocumentsMode.APQ
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +31,5 @@ class Context:
     caller: Caller
     now: datetime
     loaders: Loaders
+    throttle: Throttle = field(default_factory=Throttle)
     body_bytes: int = 0
-    notes: dict[str, object] = field(default_factory=dict)

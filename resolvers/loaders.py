@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from typing import TypeVar
@@ -40,6 +41,15 @@ class Loaders:
     def __init__(self, copy: ColumnarCopy, tracing: Tracing) -> None:
         self._copy = copy
         self._tracing = tracing
+        self._running: set[asyncio.Task[object]] = set()
+
+    def cancel(self) -> None:
+        """Give up what is still being asked: the stores interrupt their statements.
+
+        A loader asks in a task of its own, which does not end with those who wait for it.
+        """
+        for task in self._running:
+            task.cancel()
 
     @cached_property
     def active_users(self) -> DataLoader[ActiveUsersQuery, Loaded[ActiveUsersRows]]:
@@ -68,12 +78,17 @@ class Loaders:
 
     def _loader(self, name: str, ask: Ask[Query, Rows]) -> DataLoader[Query, Loaded[Rows]]:
         async def load(queries: list[Query]) -> list[Loaded[Rows]]:
+            task = asyncio.current_task()
+            assert task is not None
+            self._running.add(task)
             try:
                 with self._tracing.span(f"store.{name}", queries=len(queries)):
                     # Looked up per question: a rebuild may put another store in its place.
                     answer = await ask(self._copy.store, queries)
             except StoreUnavailable as error:
                 raise Unavailable("columnar", "reports cannot be answered now") from error
+            finally:
+                self._running.discard(task)
             return [(rows, answer.watermark) for rows in answer.rows]
 
         return DataLoader(load)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from data.event_store import StoreUnavailable
 from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from data.postgres.feed import feed_state
+from data.redis.client import RedisConnection
 from data.resources import Resources
 from resolvers.access import require_service_wide
 from resolvers.context import Context
@@ -52,8 +53,9 @@ async def system_state(resources: Resources) -> SystemState:
         _ledger_part("replica", resources.ledger.reader),
     )
     columnar, copy_position, through = await _columnar_part(resources)
+    redis = [_redis_part(resources.redis)] if resources.redis else []
     return SystemState(
-        parts=[ledger[0], replica[0], columnar],
+        parts=[ledger[0], replica[0], columnar, *redis],
         data_through=through,
         ledger_position=replica[1] if replica[1] is not None else ledger[1],
         copy_position=copy_position,
@@ -85,6 +87,12 @@ async def _columnar_part(resources: Resources) -> tuple[Part, int | None, dateti
     else:
         part = Part("columnar", PartStatus.OK, f"at position {position}")
     return part, position, through
+
+
+def _redis_part(redis: RedisConnection) -> Part:
+    if redis.is_available:
+        return Part("redis", PartStatus.OK, "persisted queries and wake-ups are shared")
+    return Part("redis", PartStatus.DOWN, "Redis does not answer; this process does without it")
 
 
 async def system(ctx: Context) -> SystemState:

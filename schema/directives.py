@@ -1,6 +1,6 @@
-"""What fields cost and how long lists get, said in the schema where clients can read it.
+"""What fields cost, how long lists get and answers keep, said in the schema for clients to read.
 
-The two directives have the names, arguments and meaning of the GraphQL Cost Directives draft
+The two about cost have the names, arguments and meaning of the GraphQL Cost Directives draft
 (https://ibm.github.io/graphql-specs/cost-spec.html); their descriptions say what that draft leaves
 open. `schema.cost` counts by them.
 """
@@ -26,6 +26,8 @@ from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.schema_directive import Location, StrawberrySchemaDirective
 from strawberry.types.field import StrawberryField
 from strawberry.utils.str_converters import to_camel_case
+
+from schema.cache_hints import CacheControl
 
 
 @strawberry.schema_directive(
@@ -79,7 +81,7 @@ class ListSize:
     )
 
 
-Directive: TypeAlias = Cost | ListSize
+Directive: TypeAlias = Cost | ListSize | CacheControl
 Field: TypeAlias = GraphQLField | GraphQLInputField
 
 
@@ -88,7 +90,8 @@ def applied(field: Field) -> tuple[Directive, ...]:
     definition = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
     if not isinstance(definition, StrawberryField):
         return ()
-    return tuple(one for one in definition.directives if isinstance(one, (Cost, ListSize)))
+    kinds = (Cost, ListSize, CacheControl)
+    return tuple(one for one in definition.directives if isinstance(one, kinds))
 
 
 def describe_directives(schema: GraphQLSchema) -> None:
@@ -134,5 +137,7 @@ def _application(directive: Directive) -> str:
     }
     # What is given are numbers, plain texts and lists of them, which GraphQL writes as JSON does.
     arguments = ", ".join(f"{name}: {json.dumps(value)}" for name, value in sorted(given.items()))
-    name = "cost" if isinstance(directive, Cost) else "listSize"
-    return f"@{name}({arguments})"
+    return f"@{_NAMES[type(directive)]}({arguments})"
+
+
+_NAMES = {Cost: "cost", ListSize: "listSize", CacheControl: "cacheControl"}

@@ -18,7 +18,7 @@ def field(
 
     `graphql_type` is the type that describes what the function gives, where that is a value of an
     inner room: it is handed over as it is, and the type's fields are read from its attributes.
-    `directives` say what the field costs and how long its lists get.
+    `directives` say what the field costs, how long its lists get and answers keep.
     """
     decorate: Callable[[Callable[..., object]], StrawberryField] = strawberry.field(
         description=description, graphql_type=graphql_type, directives=directives

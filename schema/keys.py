@@ -8,7 +8,7 @@ import strawberry
 from strawberry import ID
 
 from data.postgres import sites
-from data.postgres.keys import Scope
+from data.postgres.keys import DocumentsMode, Scope
 from resolvers.access import require_site
 from resolvers.context import Caller
 from resolvers.keys import KeyDraft
@@ -17,6 +17,7 @@ from schema.enums import describe_enum
 from schema.fields import field
 from schema.scalars import SentInstant, instant_of
 from schema.sites import Site
+from schema.viewer import ViewerLimits, limits_of
 
 describe_enum(
     Scope,
@@ -24,6 +25,17 @@ describe_enum(
     INGEST="Send events.",
     READ="Ask for reports, events and receipts.",
     ADMIN="Change sites and keys. A key that is bound to no site also sees the service's state.",
+)
+
+describe_enum(
+    DocumentsMode,
+    "Which documents a key may send, and how it may name them.",
+    OFF="Any document, always as a whole: hashes and ids are not taken.",
+    APQ=(
+        "Any document. One that was sent once may be named by its SHA-256 from then on (automatic "
+        "persisted queries), and a trusted document by its id."
+    ),
+    TRUSTED="Trusted documents only, by id, by SHA-256 or as a whole: for keys that are public.",
 )
 
 
@@ -43,6 +55,10 @@ class ApiKeyInput:
         description="When the key ends by itself; never where it is left out."
     )
 
+    documents: DocumentsMode = strawberry.field(
+        default=DocumentsMode.APQ, description="Which documents the key may send."
+    )
+
     def to_draft(self) -> KeyDraft:
         """The key for the resolver; raises `BadUserInput`."""
         ends = self.expires_at
@@ -51,6 +67,7 @@ class ApiKeyInput:
             scopes=self.scopes,
             site_id=self.site_id,
             expires_at=None if ends is None else instant_of(ends, "expiresAt"),
+            documents=self.documents,
         )
 
 
@@ -80,6 +97,8 @@ class Viewer:
         description="When the key ends by itself; null where it doesn't."
     )
 
+    documents: DocumentsMode = strawberry.field(description="Which documents the key may send.")
+
     @field("What the key may do.")
     @staticmethod
     def scopes(caller: strawberry.Parent[Caller]) -> list[Scope]:
@@ -92,3 +111,8 @@ class Viewer:
             return None
         # Whatever a key may do there, it may know which site that is.
         return await require_site(info.context, caller.site_id, min(caller.scopes))
+
+    @field("What an operation may be and cost, and what the key has left.")
+    @staticmethod
+    def limits(info: Info) -> ViewerLimits:
+        return limits_of(info.context)

@@ -23,6 +23,7 @@ from resolvers.reports import (
 from resolvers.retention import Retention
 from resolvers.system import SystemState
 from schema.arguments import Info, SiteId, given
+from schema.cache_hints import CacheControl
 from schema.directives import Cost, ListSize
 from schema.events import Days, EventConnection, UserId
 from schema.fields import field
@@ -50,6 +51,8 @@ from schema.system import System
 # What asking a store costs, and what is at hand in the process: see decision 12.
 _STORE = Cost(weight="100")
 _AT_HAND = Cost(weight="10")
+# A report of whole days changes little in five seconds, and tells up to when its data is complete.
+_BRIEFLY = CacheControl(max_age=5)
 _MAX_SITES = 1_000
 _MAX_PARTS = 20
 
@@ -73,7 +76,11 @@ _PARTS = ListSize(assumed_size=_MAX_PARTS, sized_fields=["parts"])
 class Query:
     """What can be asked. Every question is about one site; a key of one site need not say which."""
 
-    @field("Unique active users per calendar day.", ActiveUsersReport, directives=[_STORE, _DAYS])
+    @field(
+        "Unique active users per calendar day.",
+        ActiveUsersReport,
+        directives=[_STORE, _DAYS, _BRIEFLY],
+    )
     async def dau(
         self,
         info: Info,
@@ -89,7 +96,7 @@ class Query:
         "Unique active users per day, week or month; with `rolling`, users of the last N days "
         "as seen on each day (7: WAU, 30: MAU).",
         ActiveUsersReport,
-        directives=[_STORE, _DAYS],
+        directives=[_STORE, _DAYS, _BRIEFLY],
     )
     async def active_users(  # noqa: PLR0913 - GraphQL passes them by name
         self,
@@ -108,7 +115,7 @@ class Query:
     @field(
         "Event types by number of events; ties are in order of name.",
         TopEventsReport,
-        directives=[_STORE, _TOP],
+        directives=[_STORE, _TOP, _BRIEFLY],
     )
     async def top_events(  # noqa: PLR0913 - GraphQL passes them by name
         self,
@@ -124,7 +131,7 @@ class Query:
             info.context, asked(range, site_id, filter, timezone), limit
         )
 
-    @field("Number of events over time.", EventCountsReport, directives=[_STORE, _HOURS])
+    @field("Number of events over time.", EventCountsReport, directives=[_STORE, _HOURS, _BRIEFLY])
     async def event_counts(  # noqa: PLR0913 - GraphQL passes them by name
         self,
         info: Info,
@@ -143,7 +150,7 @@ class Query:
         "Cohort retention: of the users who started in a period, how many came back k periods "
         "later.",
         RetentionReport,
-        directives=[_STORE, _COHORTS],
+        directives=[_STORE, _COHORTS, _BRIEFLY],
     )
     async def retention(  # noqa: PLR0913 - GraphQL passes them by name
         self,
@@ -164,7 +171,7 @@ class Query:
     @field(
         "Single events, newest first; those of the same moment by order of arrival.",
         EventConnection,
-        directives=[_STORE, _PAGE],
+        directives=[_STORE, _PAGE, _BRIEFLY],
     )
     async def events(  # noqa: PLR0913 - GraphQL passes them by name
         self,
@@ -182,7 +189,9 @@ class Query:
             info.context, given(site_id), days, filter_asked(filter), page
         )
 
-    @field("What one user did, newest first.", EventConnection, directives=[_STORE, _PAGE])
+    @field(
+        "What one user did, newest first.", EventConnection, directives=[_STORE, _PAGE, _BRIEFLY]
+    )
     async def user_events(
         self,
         info: Info,
@@ -213,7 +222,7 @@ class Query:
     @field(
         "A site that the key may read; null with an error if not.",
         Site | None,
-        directives=[_AT_HAND],
+        directives=[_AT_HAND, _BRIEFLY],
     )
     async def site(
         self,
@@ -229,7 +238,7 @@ class Query:
     @field(
         "All sites that the key may read, in order of id.",
         list[Site],
-        directives=[_AT_HAND, _SITES],
+        directives=[_AT_HAND, _SITES, _BRIEFLY],
     )
     async def sites(self, info: Info) -> list[StoredSite]:
         return await sites.sites(info.context)

@@ -1,4 +1,4 @@
-"""The application: routes, and the lifespan in which its resources are open."""
+"""The application: endpoints, and the lifespan in which its resources are open."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from resolvers.throttle import Allowance, Throttle
 from schema.build import graphql_schema
+from schema.operations import Operations, Policy
+from schema.shared_streams import SharedStreams
 from server.collect import Collect
-from server.graphql import GraphQL
+from server.connections import open_connections
+from server.graphiql import GraphiQL
+from server.graphql import GraphQL, View
 from server.health import health, live, metrics
 from server.middleware import Correlation
 from server.resources import open_resources
 from server.settings import Settings
+from server.websocket import WebSocket
 
 log = structlog.get_logger()
 
@@ -31,12 +37,18 @@ class _Application(FastAPI):
     long as in the endpoint itself.
     """
 
-    def __init__(self, *, hot_paths: Mapping[str, ASGIApp], **options: Any) -> None:
+    def __init__(
+        self, *, http: Mapping[str, ASGIApp], websocket: Mapping[str, ASGIApp], **options: Any
+    ) -> None:
         super().__init__(**options)
-        self._hot_paths = {path: Correlation(endpoint) for path, endpoint in hot_paths.items()}
+        self._endpoints: Mapping[str, Mapping[str, ASGIApp]] = {
+            "http": {path: Correlation(endpoint) for path, endpoint in http.items()},
+            "websocket": websocket,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._hot_paths.get(scope["path"]) if scope["type"] == "http" else None
+        endpoints = self._endpoints.get(scope["type"])
+        endpoint = endpoints.get(scope["path"]) if endpoints else None
         await (endpoint or super().__call__)(scope, receive, send)
 
 
@@ -45,21 +57,30 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
-        async with open_resources(settings) as (resources, jobs):
+        async with (
+            open_resources(settings) as (resources, jobs),
+            open_connections(resources) as connections,
+        ):
             log.info("service.started", ledger_id=str(resources.ledger.ledger_id))
             yield {
                 "resources": resources,
+                "connections": connections,
                 "jobs": jobs,
                 "http_metrics": resources.metrics.http,
                 "tracing": resources.tracing,
             }
         log.info("service.stopped")
 
+    operations = _operations(settings)
+    streams = SharedStreams(operations)
+    page = None if settings.is_production else GraphiQL()
     return _Application(
-        hot_paths={
+        http={
             "/collect": Collect(settings.trusted_proxies),
-            "/graphql": _graphql(settings),
+            "/graphql": _graphql(settings, operations, streams, page),
+            **(dict.fromkeys(page.paths, page) if page else {}),
         },
+        websocket={"/graphql": WebSocket(operations, streams, settings.cors_origins)},
         title="Footfall",
         lifespan=lifespan,
         docs_url=None,
@@ -74,15 +95,49 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
 
-def _graphql(settings: Settings) -> ASGIApp:
-    view = GraphQL(graphql_schema(), hide_suggestions=settings.is_production)
+def _operations(settings: Settings) -> Operations:
+    allowance = Allowance(
+        operation=settings.query_cost_limit,
+        maximum=settings.query_cost_budget,
+        restore_rate=settings.query_cost_restore_per_second,
+        seconds=settings.query_timeout_seconds,
+    )
+    policy = Policy(
+        hide_suggestions=settings.is_production,
+        is_introspection_open=not settings.is_production,
+    )
+    return Operations(graphql_schema(), policy, Throttle(allowance))
+
+
+def _graphql(
+    settings: Settings, operations: Operations, streams: SharedStreams, page: ASGIApp | None
+) -> ASGIApp:
+    view = GraphQL(
+        operations,
+        streams,
+        View(
+            profile=settings.graphql_status_profile,
+            keys_preflight=not settings.is_production,
+            page=page,
+        ),
+    )
     if not settings.cors_origins:
         return view
     return CORSMiddleware(
         view,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type", "x-api-key", "x-correlation-id"],
-        expose_headers=["x-correlation-id", "retry-after"],
+        allow_headers=[
+            "authorization",
+            "apollo-require-preflight",
+            "cache-control",
+            "content-type",
+            "graphql-require-preflight",
+            "if-none-match",
+            "x-api-key",
+            "x-apollo-operation-name",
+            "x-correlation-id",
+        ],
+        expose_headers=["etag", "retry-after", "x-correlation-id"],
         max_age=86_400,
     )

@@ -1,15 +1,27 @@
-"""Reading request bodies: bounded in size, also after decompression."""
+"""Bodies: those of requests bounded in size, also after decompression; those of answers small."""
 
 from __future__ import annotations
 
+import gzip
 import zlib
+from asyncio import to_thread
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from starlette.types import Receive
 
 from data.events import MAX_BODY_BYTES
+from server.negotiation import takes_gzip
+from server.responses import Answer
 
 _GZIP = 16 + zlib.MAX_WBITS
+# Each member of a gzip body costs a copy of all that is behind it, so that 5 MiB of empty ones,
+# 20 bytes each, would take half a minute. Clients make one, or a few.
+_MAX_MEMBERS = 16
+# A body below this fits into a packet or two anyway.
+COMPRESSED_BYTES = 1_024
+# From here on compressing would hold up all other requests for some milliseconds.
+THREAD_BYTES = 256 * 1_024
 
 
 class BodyProblem(Exception):
@@ -63,6 +75,8 @@ def _gunzip(body: bytes) -> bytes:
     room = MAX_BODY_BYTES
     try:
         while body:
+            if len(parts) == _MAX_MEMBERS:
+                raise BodyProblem(400, "the gzip body has too many members; compress it as one")
             member = zlib.decompressobj(_GZIP)
             parts.append(member.decompress(body, room + 1))
             room -= len(parts[-1])
@@ -76,3 +90,17 @@ def _gunzip(body: bytes) -> bytes:
             400, "the body is not gzip, though its content encoding says so"
         ) from None
     return b"".join(parts)
+
+
+def compressed(body: bytes) -> bytes:
+    """The body as gzip, made fast rather than small; the same bytes for the same body."""
+    return gzip.compress(body, compresslevel=1, mtime=0)
+
+
+async def packed(answer: Answer, accept_encoding: bytes) -> Answer:
+    """The answer as the client would rather have it: compressed, where that is worth it."""
+    body = answer.body
+    if len(body) < COMPRESSED_BYTES or not takes_gzip(accept_encoding):
+        return answer
+    small = compressed(body) if len(body) < THREAD_BYTES else await to_thread(compressed, body)
+    return replace(answer, body=small, headers=(*answer.headers, (b"content-encoding", b"gzip")))

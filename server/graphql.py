@@ -1,343 +1,274 @@
-"""GraphQL over HTTP: one thin ASGI view over the schema."""
+"""GraphQL over HTTP: one thin ASGI view over the operations of the schema."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from time import perf_counter
-from typing import Any
-from urllib.parse import parse_qsl
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
 
-import msgspec
-import structlog
-from graphql import (
-    DocumentNode,
-    ExecutionResult,
-    GraphQLError,
-    GraphQLSchema,
-    OperationDefinitionNode,
-    OperationType,
-    execute,
-    parse,
-    validate,
-)
-from graphql.utilities import get_operation_ast
-from starlette.types import Receive, Scope, Send
+from graphql import ExecutionResult, GraphQLError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from data.resources import Resources
 from resolvers.access import authenticate
-from resolvers.context import Context
-from resolvers.errors import Code, Overloaded, Refusal, Unavailable
-from resolvers.loaders import Loaders
-from server.bodies import BodyProblem, ClientGone, read_body
+from resolvers.context import Caller
+from resolvers.errors import (
+    Code,
+    Overloaded,
+    RateLimited,
+    Refusal,
+    Unauthenticated,
+    Unavailable,
+)
+from schema.cache_hints import max_age_of, max_ages_of
+from schema.operations import Operations, Prepared, Reason, RequestRefused
+from schema.presenting import coded, refused, unexpected
+from schema.shared_streams import SharedStreams
+from server.bodies import BodyProblem, ClientGone, packed
+from server.graphql_request import (
+    Asked,
+    BadRequest,
+    Exchange,
+    Headers,
+    IllFormed,
+    asks_nothing,
+    is_preflighted,
+    key_of,
+    read_get,
+    read_post,
+)
+from server.negotiation import EVENT_STREAM, HTML, JSON, RESPONSE, preferred
+from server.response_cache import Kept, Key, ResponseCache, Wish, send_kept, wish_of
 from server.responses import Answer, Header, encode_json, send_answer
-from telemetry.logs import current_correlation_id
-from telemetry.metrics import OperationOutcome
-from telemetry.metrics import OperationType as OperationKind
+from server.sse import EventStreams
+from server.statuses import (
+    StatusProfile,
+    executed_status,
+    ill_formed_status,
+    labelled,
+    refused_status,
+)
+from telemetry.metrics import OperationType
 
-log = structlog.get_logger()
+# What sends an answer by itself, as soon as it is called.
+Sending = Callable[[], Awaitable[None]]
 
-_RESPONSE = b"application/graphql-response+json"
-_LEGACY = b"application/json"
-_decode = msgspec.json.Decoder().decode
+_ON_ALL: tuple[Header, ...] = ((b"vary", b"Accept, Accept-Encoding, Authorization, X-API-Key"),)
+_NO_STORE: Header = (b"cache-control", b"no-store")
+_ALLOW: Header = (b"allow", b"GET, POST")
+_ALLOW_POST: Header = (b"allow", b"POST")
+_CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="footfall"')
+_OFFERED = (JSON, RESPONSE, EVENT_STREAM)
+_PLAIN = b"application/json; charset=utf-8"
 
-_KINDS: dict[OperationType, OperationKind] = {
-    OperationType.QUERY: "query",
-    OperationType.MUTATION: "mutation",
-    OperationType.SUBSCRIPTION: "subscription",
-}
+_BY_GET: frozenset[OperationType] = frozenset({"query"})
+_BY_POST: frozenset[OperationType] = frozenset({"query", "mutation"})
 
-MAX_TOKENS = 10_000
-MAX_DOCUMENT_CHARS = 100_000
-CACHED_DOCUMENTS = 512
-
-
-class BadRequest(Exception):
-    """A request that is not GraphQL over HTTP, with its HTTP status."""
-
-    def __init__(self, status: int, message: str, headers: tuple[Header, ...] = ()) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.headers = headers
+_SEND_PREFLIGHTED = (
+    "a GET must show that no page of another origin sent it: add the header "
+    "GraphQL-Require-Preflight: 1, or use POST"
+)
+_NO_MUTATION = "only queries can be asked by GET"
+_NO_SUBSCRIPTION = (
+    "a subscription needs a connection that stays open: accept text/event-stream, or use "
+    "WebSocket with graphql-transport-ws"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """What a client asks to have executed."""
+class View:
+    """What differs between places where the view is used.
 
-    query: str
-    variables: dict[str, Any] | None
-    operation_name: str | None
-    is_get: bool
-    size: int
+    `keys_preflight`: a header with a key shows that a GET is no page's of another origin. `page`
+    is what a browser sees that asks for nothing.
+    """
 
-
-@dataclass(slots=True)
-class Documents:
-    """Parsed and validated documents, the most recent ones kept."""
-
-    schema: GraphQLSchema
-    hide_suggestions: bool
-    _kept: OrderedDict[str, DocumentNode | list[GraphQLError]] = field(default_factory=OrderedDict)
-
-    def of(self, query: str) -> DocumentNode | list[GraphQLError]:
-        """The document of a query text, or what is wrong with it."""
-        known = self._kept.get(query)
-        if known is None:
-            known = self._kept[query] = self._read(query)
-            if len(self._kept) > CACHED_DOCUMENTS:
-                self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(query)
-        return known
-
-    def _read(self, query: str) -> DocumentNode | list[GraphQLError]:
-        if len(query) > MAX_DOCUMENT_CHARS:
-            return [_coded(Code.GRAPHQL_PARSE_FAILED, "the document is too long")]
-        try:
-            document = parse(query, max_tokens=MAX_TOKENS, no_location=False)
-        except GraphQLError as error:
-            return [_with_code(error, Code.GRAPHQL_PARSE_FAILED)]
-        except RecursionError:
-            return [_coded(Code.GRAPHQL_PARSE_FAILED, "the document is nested too deep")]
-        try:
-            errors = validate(
-                self.schema, document, max_errors=10, hide_suggestions=self.hide_suggestions
-            )
-        except RecursionError:
-            return [_coded(Code.GRAPHQL_VALIDATION_FAILED, "the document is nested too deep")]
-        if errors:
-            return [_with_code(error, Code.GRAPHQL_VALIDATION_FAILED) for error in errors]
-        return document
-
-
-def _coded(code: Code, message: str) -> GraphQLError:
-    return GraphQLError(message, extensions={"code": code.value})
-
-
-def _with_code(error: GraphQLError, code: Code) -> GraphQLError:
-    error.extensions = {**(error.extensions or {}), "code": code.value}
-    return error
+    profile: StatusProfile = "compatible"
+    keys_preflight: bool = False
+    page: ASGIApp | None = None
 
 
 class GraphQL:
     """The ASGI endpoint. The resources come with the lifespan's state."""
 
-    def __init__(self, schema: GraphQLSchema, *, hide_suggestions: bool) -> None:
-        self.schema = schema
-        self.hide_suggestions = hide_suggestions
-        self.documents = Documents(schema, hide_suggestions)
+    def __init__(self, operations: Operations, streams: SharedStreams, view: View) -> None:
+        self.operations = operations
+        self.stream = EventStreams(operations, streams, _ON_ALL)
+        self.view = view
+        self.cache = ResponseCache()
+        self.max_ages = max_ages_of(operations.schema)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        media_type = _negotiated(headers)
+        headers: Headers = dict(scope["headers"])
+        if self.view.page is not None and _wants_page(scope, headers):
+            await self.view.page(scope, receive, send)
+            return
+        media_type = preferred(headers.get(b"accept", b""), _OFFERED)
         try:
-            answer = await self._answer(scope, headers, receive, media_type)
-        except ClientGone:
-            answer = _failure(400, media_type, _coded(Code.BAD_USER_INPUT, "the body is cut off"))
-        except BodyProblem as problem:
-            error = _coded(Code.BAD_USER_INPUT, problem.message)
-            answer = _failure(problem.status, _LEGACY, error)
-        except BadRequest as bad:
-            error = _coded(Code.BAD_USER_INPUT, bad.message)
-            answer = _failure(bad.status, _LEGACY, error, bad.headers)
+            caller = await self._admitted(scope, headers, media_type)
+            exchange = Exchange(scope, receive, send, headers, media_type or JSON, caller)
+            answer = await (self._get if scope["method"] == "GET" else self._post)(exchange)
         except Refusal as refusal:
-            error = GraphQLError(refusal.message, extensions=refusal.extensions)
-            status = 401 if refusal.code is Code.UNAUTHENTICATED else 503
-            answer = _failure(status, media_type, error, _retry(refusal))
-        await send_answer(send, answer, ((b"vary", b"Accept, X-API-Key, Authorization"),))
+            answer = self._refused([refused(refusal)], Reason.REQUEST, media_type)
+        except BadRequest as bad:
+            answer = self._bad(bad)
+        except BodyProblem as problem:
+            answer = self._bad(BadRequest(problem.status, problem.message))
+        except ClientGone:
+            answer = self._bad(BadRequest(400, "the body is cut off"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, a client gets an answer
+            answer = self._crashed(error)
+        if isinstance(answer, Answer):
+            answer = await packed(answer, headers.get(b"accept-encoding", b""))
+            await send_answer(send, answer, _ON_ALL)
+        else:
+            await answer()
 
-    async def _answer(
-        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, media_type: bytes
-    ) -> Answer:
+    async def _admitted(self, scope: Scope, headers: Headers, media_type: bytes | None) -> Caller:
+        if scope["method"] not in ("GET", "POST"):
+            raise BadRequest(405, "use GET or POST", (_ALLOW,))
+        if media_type is None:
+            offered = b" or ".join(_OFFERED).decode()
+            raise BadRequest(406, f"the Accept header must allow {offered}")
         resources: Resources = scope["state"]["resources"]
-        operation = await _read_operation(scope, headers, receive)
-        now = resources.clock()
-        caller = await authenticate(resources, _key(headers), now)
-        loaders = Loaders(resources.columnar, resources.tracing)
-        context = Context(resources, caller, now, loaders, body_bytes=operation.size)
-        started = perf_counter()
-        with resources.tracing.span("graphql.operation"):
-            kind, result = await self._run(operation, context)
-        outcome: OperationOutcome = (
-            "succeeded" if not result.errors else "partial" if result.data else "failed"
-        )
-        metrics = resources.metrics.graphql
-        metrics.operations[kind, outcome].inc()
-        metrics.operation_seconds[kind].observe(perf_counter() - started)
-        for error in result.errors or ():
-            metrics.errors.labels(str((error.extensions or {}).get("code"))).inc()
-        return _result_answer(result, media_type)
+        return await authenticate(resources, key_of(headers), resources.clock())
 
-    async def _run(
-        self, operation: Operation, context: Context
-    ) -> tuple[OperationKind, ExecutionResult]:
-        document = self.documents.of(operation.query)
-        if isinstance(document, list):
-            return "unknown", ExecutionResult(None, document)
-        node = get_operation_ast(document, operation.operation_name)
-        if node is None:
-            problem = "the document has no such operation, or several and none is named"
-            return "unknown", ExecutionResult(None, [_coded(Code.BAD_USER_INPUT, problem)])
-        kind = _KINDS[node.operation]
-        if operation.is_get and kind != "query":
-            raise BadRequest(405, "only queries can be asked by GET", ((b"allow", b"POST"),))
-        return kind, await self._execute(document, node, operation, context)
-
-    async def _execute(
-        self,
-        document: DocumentNode,
-        node: OperationDefinitionNode,
-        operation: Operation,
-        context: Context,
-    ) -> ExecutionResult:
+    async def _post(self, exchange: Exchange) -> Answer | Sending:
+        asked = await read_post(exchange.headers, exchange.receive)
+        if exchange.media_type == EVENT_STREAM:
+            return partial(self.stream, exchange, asked)
         try:
-            result = execute(
-                self.schema,
-                document,
-                context_value=context,
-                variable_values=operation.variables,
-                operation_name=node.name.value if node.name else None,
+            prepared = await self._prepared(exchange, asked, _BY_POST)
+        except RequestRefused as refusal:
+            return self._not_run(refusal, exchange)
+        result = await self.operations.execute(prepared)
+        return self._executed(result, exchange.media_type)
+
+    async def _get(self, exchange: Exchange) -> Answer | Sending:
+        headers, query_string = exchange.headers, exchange.scope["query_string"]
+        preflighted = is_preflighted(headers, by_key=self.view.keys_preflight)
+        wish = wish_of(headers.get(b"cache-control"), headers.get(b"pragma"))
+        key = (exchange.caller.key_id, exchange.media_type, query_string)
+        at = monotonic()
+        kept = self.cache.fresh(key, at, wish)
+        if kept is not None and (preflighted or kept.is_by_name):
+            age = (b"age", b"%d" % (at - kept.made_at))
+            return partial(send_kept, exchange.send, kept, headers, (age, *_ON_ALL))
+        asked = read_get(query_string)
+        if not (preflighted or asked.is_by_name):
+            raise BadRequest(400, _SEND_PREFLIGHTED)
+        if exchange.media_type == EVENT_STREAM:
+            return partial(self.stream, exchange, asked)
+        found = await self._shared(exchange, asked, key, wish)
+        if isinstance(found, Answer):
+            return found
+        return partial(send_kept, exchange.send, found, headers, _ON_ALL)
+
+    async def _shared(
+        self, exchange: Exchange, asked: Asked, key: Key, wish: Wish
+    ) -> Kept | Answer:
+        """The answer to a GET, together with whoever asks for the same at the moment."""
+        shared = None if wish.is_for_new else await self.cache.shared(key)
+        if shared is not None:
+            return shared
+        async with self.cache.flight(key) as flight:
+            try:
+                prepared = await self._prepared(exchange, asked, _BY_GET)
+            except RequestRefused as refusal:
+                return self._not_run(refusal, exchange)
+            max_age = self._max_age(prepared)
+            if not max_age:
+                flight.set_result(None)
+            made_at = monotonic()
+            result = await self.operations.execute(prepared, with_throttle=not max_age)
+            if result.errors or not max_age:
+                return self._executed(result, exchange.media_type)
+            content_type = labelled(exchange.media_type, 200, self.view.profile)
+            kept = Kept(
+                encode_json(_body(result)), content_type, max_age, made_at, asked.is_by_name
             )
-            if not isinstance(result, ExecutionResult):
-                result = await result
-        except RecursionError:
-            deep = _coded(Code.BAD_USER_INPUT, "the operation is nested too deep")
-            return ExecutionResult(None, [deep])
-        errors = [_presentable(error) for error in result.errors or ()]
-        return ExecutionResult(result.data, errors or None, result.extensions)
+            if wish.may_keep:
+                self.cache.keep(key, kept)
+                flight.set_result(kept)
+            return kept
+
+    async def _prepared(
+        self, exchange: Exchange, asked: Asked, allowed: frozenset[OperationType]
+    ) -> Prepared:
+        context = self.operations.context(
+            exchange.resources, exchange.caller, body_bytes=asked.size
+        )
+        return await self.operations.prepare(asked.request, context, allowed)
+
+    def _max_age(self, prepared: Prepared) -> int:
+        if prepared.is_dry_run:
+            return 0
+        return max_age_of(self.max_ages, prepared.document.ast, prepared.operation.node)
+
+    def _not_run(self, refusal: RequestRefused, exchange: Exchange) -> Answer:
+        if refusal.reason is Reason.METHOD:
+            if refusal.kind == "mutation":
+                return self._bad(BadRequest(405, _NO_MUTATION, (_ALLOW_POST,)))
+            return self._bad(BadRequest(400, _NO_SUBSCRIPTION))
+        return self._refused(refusal.errors, refusal.reason, exchange.media_type)
+
+    def _refused(
+        self, errors: Sequence[GraphQLError], reason: Reason, media_type: bytes | None
+    ) -> Answer:
+        # Where no answer was begun that a stream could end, a refusal is plain JSON.
+        profile, spoken = self.view.profile, RESPONSE if media_type == RESPONSE else JSON
+        hindered = _hindrance(errors)
+        status, headers = hindered or (refused_status(reason, spoken, profile), ())
+        body = encode_json({"errors": [error.formatted for error in errors]})
+        return Answer(status, body, labelled(spoken, status, profile), (_NO_STORE, *headers))
+
+    def _executed(self, result: ExecutionResult, media_type: bytes) -> Answer:
+        errors = result.errors or ()
+        status, headers = _hindrance(errors) or (None, ())
+        if status is None or result.data:
+            has_errors = bool(errors)
+            status = executed_status(media_type, self.view.profile, has_errors=has_errors)
+        content_type = labelled(media_type, status, self.view.profile)
+        return Answer(status, encode_json(_body(result)), content_type, (_NO_STORE, *headers))
+
+    def _crashed(self, error: Exception) -> Answer:
+        body = encode_json({"errors": [unexpected(error).formatted]})
+        return Answer(500, body, _PLAIN, (_NO_STORE,))
+
+    def _bad(self, bad: BadRequest) -> Answer:
+        is_ill = isinstance(bad, IllFormed)
+        status = ill_formed_status(self.view.profile) if is_ill else bad.status
+        error = coded(Code.BAD_USER_INPUT, bad.message)
+        body = encode_json({"errors": [error.formatted]})
+        return Answer(status, body, _PLAIN, (_NO_STORE, *bad.headers))
 
 
-def _presentable(error: GraphQLError) -> GraphQLError:
-    """The error as a client may see it; what is unexpected is logged and masked."""
-    original = error.original_error
-    if isinstance(original, Refusal):
-        return error
-    if original is None or isinstance(original, GraphQLError):
-        argument = _variable_of(error)
-        details = {"argument": argument} if argument else {}
-        code = {"code": Code.BAD_USER_INPUT.value}
-        error.extensions = {**code, **details, **(error.extensions or {})}
-        return error
-    log.error("graphql.field.failed", path=error.path, exc_info=original)
-    correlation_id = current_correlation_id()
-    return GraphQLError(
-        f"something went wrong here; the correlation id is {correlation_id}",
-        nodes=error.nodes,
-        path=error.path,
-        extensions={
-            "code": Code.INTERNAL_SERVER_ERROR.value,
-            "correlationId": correlation_id,
-        },
+def _wants_page(scope: Scope, headers: Headers) -> bool:
+    """Whether a browser came by hand: it wants HTML most, and asks for nothing."""
+    return (
+        scope["method"] == "GET"
+        and preferred(headers.get(b"accept", b""), (JSON, RESPONSE, HTML)) == HTML
+        and asks_nothing(scope["query_string"])
     )
 
 
-def _variable_of(error: GraphQLError) -> str | None:
-    """The variable whose value did not fit, as the executor tells by the node."""
-    for node in error.nodes or ():
-        if variable := getattr(node, "variable", None):
-            return str(variable.name.value)
+def _hindrance(errors: Iterable[GraphQLError]) -> tuple[int, tuple[Header, ...]] | None:
+    """Status and headers where not the request is at fault but its sender or its moment."""
+    for error in errors:
+        cause = error.original_error
+        if isinstance(cause, Unauthenticated):
+            return 401, (_CHALLENGE,)
+        if isinstance(cause, (Overloaded, Unavailable, RateLimited)):
+            retry_after = (b"retry-after", b"%d" % cause.retry_after)
+            return 429 if isinstance(cause, RateLimited) else 503, (retry_after,)
     return None
 
 
-async def _read_operation(
-    scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
-) -> Operation:
-    method = scope["method"]
-    if method == "GET":
-        query = scope["query_string"]
-        return _operation(_get_parameters(query), is_get=True, size=len(query))
-    if method != "POST":
-        raise BadRequest(405, "use GET or POST", ((b"allow", b"GET, POST"),))
-    content_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-    if content_type != b"application/json":
-        raise BadRequest(415, "the content type must be application/json")
-    body = await read_body(headers, receive)
-    try:
-        sent = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(400, f"the body is not JSON: {error}") from None
-    except RecursionError:
-        raise BadRequest(400, "the body is nested too deep") from None
-    if not isinstance(sent, dict):
-        raise BadRequest(400, "the body must be an object; batches are not taken")
-    return _operation(sent, is_get=False, size=len(body))
-
-
-def _get_parameters(query: bytes) -> dict[str, Any]:
-    try:
-        pairs = parse_qsl(query.decode("latin-1"), max_num_fields=50, errors="strict")
-    except ValueError:
-        raise BadRequest(400, "the query string has odd characters or too many fields") from None
-    sent: dict[str, Any] = dict(pairs)
-    for name in ("variables", "extensions"):
-        if name in sent:
-            try:
-                sent[name] = _decode(sent[name])
-            except (msgspec.DecodeError, RecursionError):
-                raise BadRequest(400, f"{name} is not JSON") from None
-    return sent
-
-
-def _operation(sent: Mapping[str, Any], *, is_get: bool, size: int) -> Operation:
-    query, variables = sent.get("query"), sent.get("variables")
-    name, extensions = sent.get("operationName"), sent.get("extensions")
-    if not isinstance(query, str) or not query:
-        raise BadRequest(400, "query must be a text")
-    if variables is not None and not isinstance(variables, dict):
-        raise BadRequest(400, "variables must be an object")
-    if name is not None and not isinstance(name, str):
-        raise BadRequest(400, "operationName must be a text")
-    if extensions is not None and not isinstance(extensions, dict):
-        raise BadRequest(400, "extensions must be an object")
-    return Operation(query, variables, name or None, is_get, size)
-
-
-def _key(headers: Mapping[bytes, bytes]) -> str | None:
-    if key := headers.get(b"x-api-key"):
-        return key.decode("latin-1").strip()
-    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
-
-
-def _negotiated(headers: Mapping[bytes, bytes]) -> bytes:
-    """The media type to answer in: the newer one where a client asks for it by name."""
-    accepted = headers.get(b"accept", b"").lower()
-    return _RESPONSE if _RESPONSE in accepted else _LEGACY
-
-
-def _retry(refusal: BaseException | None) -> tuple[Header, ...]:
-    if isinstance(refusal, (Overloaded, Unavailable)):
-        return ((b"retry-after", str(refusal.retry_after).encode()),)
-    return ()
-
-
-def _failure(
-    status: int, media_type: bytes, error: GraphQLError, headers: tuple[Header, ...] = ()
-) -> Answer:
-    body = encode_json({"errors": [error.formatted]})
-    return Answer(status, body, media_type + b"; charset=utf-8", headers)
-
-
-def _result_answer(result: ExecutionResult, media_type: bytes) -> Answer:
-    errors = result.errors or []
-    # A request that could not be begun has no data entry; one that failed on the way has null.
-    begun = any(error.path for error in errors) or not errors
-    body: dict[str, object] = {"data": result.data} if begun else {}
-    if errors:
-        body["errors"] = [error.formatted for error in errors]
+def _body(result: ExecutionResult) -> dict[str, object]:
+    body: dict[str, object] = {"data": result.data}
+    if result.errors:
+        body["errors"] = [error.formatted for error in result.errors]
     if result.extensions:
         body["extensions"] = result.extensions
-    status = _status(result, errors, begun=begun, media_type=media_type)
-    retry = next((found for error in errors if (found := _retry(error.original_error))), ())
-    return Answer(status, encode_json(body), media_type + b"; charset=utf-8", retry)
-
-
-def _status(
-    result: ExecutionResult, errors: Sequence[GraphQLError], *, begun: bool, media_type: bytes
-) -> int:
-    if not result.data and any(_retry(error.original_error) for error in errors):
-        return 503
-    return 400 if not begun and media_type == _RESPONSE else 200
+    return body

@@ -24,8 +24,7 @@ async def health(request: Request) -> JSONResponse:
         "database": parts["ledger"].status.value.lower(),
         "replica": parts["replica"].status.value.lower(),
         "columnar": parts["columnar"].status.value.lower(),
-        # Results are not cached yet, so there is no cache that could be down.
-        "cache": "none",
+        "cache": parts["redis"].status.value.lower() if "redis" in parts else "none",
         "scheduler": f"failing: {', '.join(failing)}" if failing else "ok",
         "data_through": state.data_through.isoformat() if state.data_through else None,
         "details": {part.name: part.detail for part in state.parts},

@@ -11,11 +11,16 @@ from importlib.metadata import version
 from data.columnar import open_columnar, take_slot
 from data.follower import Follower, following
 from data.group_commit import open_group_commit
+from data.live import open_live
+from data.persisted import OwnPersistedQueries
 from data.postgres.append import append, make_partitions_ahead
 from data.postgres.directory import Directory
 from data.postgres.engine import parse_url
 from data.postgres.ledger import LedgerAddress, open_ledger
 from data.postgres.salts import SaltKeeper
+from data.redis.client import RedisConnection, open_redis
+from data.redis.documents import SharedPersistedQueries
+from data.redis.wakeups import open_wakeups
 from data.resources import Resources
 from data.secrets import load_secrets
 from jobs.runner import JobRunner, open_jobs
@@ -83,10 +88,25 @@ async def open_resources(
         follower = await stack.enter_async_context(
             following(Follower(columnar, ledger.reader, ledger.writer, metrics.follow))
         )
+        live = await stack.enter_async_context(
+            open_live(follower, clock=utc_now, metrics=metrics.live)
+        )
+        redis = await _enter_redis(stack, settings.redis_url, metrics)
+        wakeups = (
+            await stack.enter_async_context(open_wakeups(redis, ledger.ledger_id, follower.wake))
+            if redis
+            else None
+        )
+
+        def on_commit(position: int) -> None:
+            follower.wake()
+            if wakeups is not None:
+                wakeups.publish(position)
+
         # After the follower, so that it closes first and its last commits are still followed.
         committer = await stack.enter_async_context(
             open_group_commit(
-                partial(append, ledger.writer), on_commit=follower.wake, metrics=metrics.ingest
+                partial(append, ledger.writer), on_commit=on_commit, metrics=metrics.ingest
             )
         )
         resources = Resources(
@@ -95,7 +115,14 @@ async def open_resources(
             committer=committer,
             columnar=columnar,
             follower=follower,
+            live=live,
             salts=SaltKeeper(ledger.writer),
+            persisted=(
+                SharedPersistedQueries(redis, metrics.persisted)
+                if redis
+                else OwnPersistedQueries(metrics.persisted)
+            ),
+            redis=redis,
             secrets=secrets,
             metrics=metrics,
             tracing=tracing,
@@ -105,6 +132,10 @@ async def open_resources(
             open_jobs(JOBS, resources, clock=utc_now, metrics=metrics, leader=_always)
         )
         yield resources, runner
+
+
+async def _enter_redis(stack: AsyncExitStack, url: str, metrics: Metrics) -> RedisConnection | None:
+    return await stack.enter_async_context(open_redis(url, metrics.redis)) if url else None
 
 
 async def _always() -> bool:

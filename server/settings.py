@@ -5,13 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from data.postgres.engine import parse_url
+from data.redis.client import check_redis_url
 
 Network = IPv4Network | IPv6Network
 
@@ -42,6 +43,12 @@ class Settings(BaseSettings):
     replica_database_url: str = Field(default="", repr=False)
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
+    redis_url: str = Field(default="", repr=False)
+    graphql_status_profile: Literal["compatible", "draft"] = "compatible"
+    query_timeout_seconds: float = Field(default=30.0, gt=0, le=600)
+    query_cost_limit: int = Field(default=200_000, ge=1_000)
+    query_cost_budget: int = Field(default=1_000_000, ge=1_000)
+    query_cost_restore_per_second: int = Field(default=50_000, ge=1)
     log_level: str = "INFO"
     otel_exporter_otlp_endpoint: str = ""
 
@@ -60,6 +67,13 @@ class Settings(BaseSettings):
     def _check_database_url(cls, value: str) -> str:
         if value:
             parse_url(value)
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: str) -> str:
+        if value:
+            check_redis_url(value)
         return value
 
     @field_validator("cors_origins", mode="before")

@@ -57,6 +57,8 @@ class HttpMetrics:
             buckets=_REQUEST_SECONDS,
             registry=registry,
         )
+        # Looking a child up by its labels takes longer than counting.
+        self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def observe(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """Counts one answered request.
@@ -65,8 +67,12 @@ class HttpMetrics:
         that the client sent. Unusual methods are counted together, for the same reason.
         """
         known = method if method in _HTTP_METHODS else "OTHER"
-        self.requests.labels(known, route, status).inc()
-        self.request_seconds.labels(route).observe(seconds)
+        found = self._counted.get((known, route, status))
+        if found is None:
+            found = self.requests.labels(known, route, status), self.request_seconds.labels(route)
+            self._counted[known, route, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
 
 class GraphqlMetrics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import socket
@@ -115,6 +116,9 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
     async with app.router.lifespan_context(app) as state:
         assert state is not None  # create_app's lifespan yields one
         server = _Server(config, dict(state))
+        # What is there now stays: collections need not look at it over and over.
+        gc.collect()
+        gc.freeze()
         announcing = asyncio.create_task(
             _announce_when_ready(server, announce, state["resources"], url_of(listener))
         )

@@ -51,7 +51,7 @@ async def importing(
     course: Course, append_: Append, patience: timedelta = timedelta(minutes=1)
 ) -> AsyncIterator[Import]:
     metrics = Metrics.create().ingest
-    async with open_group_commit(append_, on_commit=lambda: None, metrics=metrics) as committer:
+    async with open_group_commit(append_, on_commit=lambda _: None, metrics=metrics) as committer:
         yield Import(
             Door(committer, metrics, "import"),
             "shop",

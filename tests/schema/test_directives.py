@@ -1,4 +1,4 @@
-"""What fields cost and how long their lists get, as the printed schema says it."""
+"""What fields cost, how long lists get and answers keep, as the printed schema says it."""
 
 import strawberry
 from graphql import (
@@ -11,6 +11,7 @@ from graphql import (
 )
 
 from schema.build import graphql_schema, sdl
+from schema.cache_hints import CacheControl
 from schema.directives import Cost, ListSize, applied, with_applied
 from schema.fields import field
 
@@ -27,22 +28,25 @@ def fields_of(schema: GraphQLSchema) -> dict[str, object]:
 
 def test_the_printed_schema_says_what_the_code_says() -> None:
     schema, read = graphql_schema(), build_schema(sdl())
-    cost, list_size = (read.get_directive(name) for name in ("cost", "listSize"))
-    assert cost is not None
-    assert list_size is not None
+    named = [read.get_directive(name) for name in ("cost", "listSize", "cacheControl")]
+    directives = [one for one in named if one is not None]
+    assert len(directives) == len(named)
     assert validate_schema(read) == []
 
     printed = {
-        name: (
-            get_directive_values(cost, each.ast_node),  # type: ignore[attr-defined]
-            get_directive_values(list_size, each.ast_node),  # type: ignore[attr-defined]
-        )
+        name: [
+            get_directive_values(one, each.ast_node)  # type: ignore[attr-defined]
+            for one in directives
+        ]
         for name, each in fields_of(read).items()
     }
 
     for name, each in fields_of(schema).items():
         expected: dict[type, dict[str, object]] = {}
         for one in applied(each):  # type: ignore[arg-type]
+            if isinstance(one, CacheControl):
+                expected[CacheControl] = {"maxAge": one.max_age}
+                continue
             expected[type(one)] = (
                 {"weight": one.weight}
                 if isinstance(one, Cost)
@@ -57,8 +61,9 @@ def test_the_printed_schema_says_what_the_code_says() -> None:
                     if value is not strawberry.UNSET
                 }
             )
-        assert printed[name] == (expected.get(Cost), expected.get(ListSize)), name
-    assert any(both != (None, None) for both in printed.values())
+        kinds = (Cost, ListSize, CacheControl)
+        assert printed[name] == [expected.get(kind) for kind in kinds], name
+    assert any(any(values) for values in printed.values())
 
 
 def test_the_directives_are_those_of_the_cost_specification() -> None:

@@ -154,4 +154,4 @@ def test_the_schema_has_no_more_roots_than_it_answers() -> None:
 
     assert schema.query_type is schema.type_map["Query"]
     assert schema.mutation_type is schema.type_map["Mutation"]
-    assert schema.subscription_type is None
+    assert schema.subscription_type is schema.type_map["Subscription"]

@@ -1,9 +1,11 @@
 """Health and metrics: what an operator and a load balancer see."""
 
 import asyncio
+from pathlib import Path
 
-from tests.fixtures.app import App
+from tests.fixtures.app import App, open_app
 from tests.fixtures.ledger import Database
+from tests.fixtures.redis import RedisServer
 
 
 async def test_a_whole_service_says_so_part_by_part(app: App) -> None:
@@ -85,7 +87,7 @@ async def test_a_mutation_on_a_ledger_that_is_away_has_a_code_and_a_time_to_retr
 
 async def test_metrics_count_what_happened(app: App) -> None:
     await app.ingest("shop", {"eventType": "v"}, {"eventType": ""})
-    await app.client.get("/collect?site=nowhere&event=v")
+    await app.client.get("/collect?site=no-such-place&event=v")
     await app.client.get("/no/such/path")
     await app.followed()
 
@@ -99,5 +101,21 @@ async def test_metrics_count_what_happened(app: App) -> None:
     assert 'footfall_http_requests_total{method="GET",route="other",status="404"} 1.0' in lines
     assert "footfall_follow_watermark_position 1.0" in lines
     assert "footfall_follow_applied_rows_total 1.0" in lines
-    assert "nowhere" not in page
+    assert "no-such-place" not in page
     assert "shop" not in page
+
+
+async def test_redis_is_a_part_where_there_is_one_and_its_loss_keeps_nobody_from_work(
+    database: Database, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with open_app(database, tmp_path, redis_url=redis_server.url) as app:
+        await app.followed()
+        whole = (await app.client.get("/health")).json()
+        await redis_server.kill()
+        async with asyncio.timeout(20):
+            while (lost := await app.client.get("/health")).json()["cache"] == "ok":
+                await app.resources.persisted.find("0" * 64)
+
+    assert (whole["status"], whole["cache"]) == ("ok", "ok")
+    assert (lost.status_code, lost.json()["status"]) == (200, "degraded")
+    assert "does without" in lost.json()["details"]["redis"]

@@ -1,0 +1,68 @@
+"""An operation ends at its deadline, and with it everything that was being asked for it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.fixtures.app import App, open_app
+from tests.fixtures.ledger import Database
+
+# Enough of both that the whole answer would take some fifteen seconds.
+EVENTS = 10_000
+PATTERNS = 95
+DAU = (
+    "query ($filter: EventFilter) {"
+    ' dau(siteId: "shop", range: {from: "2026-01-01", to: "2026-01-31"}, filter: $filter)'
+    " { total } }"
+)
+SLOW_FILTER = {
+    "or": [{"url": {"matches": f"a.{{1,60}}b.{{1,60}}e{number}"}} for number in range(PATTERNS)]
+}
+
+
+@asynccontextmanager
+async def _impatient_app(database: Database, home: Path) -> AsyncIterator[App]:
+    """An application with a short deadline, over many events with long texts."""
+    async with open_app(database, home) as app:
+        await _fill(app)
+    async with open_app(database, home, query_timeout_seconds=0.5) as app:
+        yield app
+
+
+async def _fill(app: App) -> None:
+    await app.site("shop")
+    event = {"eventType": "view", "occurredAt": "2026-01-05T12:00:00Z"}
+    for start in range(0, EVENTS, 2_000):
+        urls = [f"/{number}{'abcd' * 450}" for number in range(start, start + 2_000)]
+        await app.ingest("shop", *[{**event, "userId": url[:8], "url": url} for url in urls])
+    await app.followed()
+
+
+def _interrupted(app: App) -> float:
+    metrics = app.resources.metrics.store.interruptions
+    return float(metrics.labels("active_users")._value.get())
+
+
+async def test_a_query_that_takes_too_long_is_ended_in_the_store(
+    database: Database, tmp_path: Path
+) -> None:
+    async with _impatient_app(database, tmp_path) as app:
+        response = await app.client.post(
+            "/graphql",
+            json={"query": DAU, "variables": {"filter": SLOW_FILTER}},
+            headers={"x-api-key": app.admin_key, "accept": "application/graphql-response+json"},
+        )
+
+        # It was begun, so it has data, and that is null.
+        assert response.status_code == 200
+        body = response.json()
+        assert body["data"] is None
+        (error,) = body["errors"]
+        assert error["extensions"]["code"] == "TIMEOUT"
+        assert "0.5 s" in error["message"]
+        # The store has ended the statement itself, and not only stopped waiting for it.
+        async with asyncio.timeout(30):
+            while not _interrupted(app):
+                await asyncio.sleep(0.05)
+            assert (await app.data(DAU))["dau"]["total"] > 1_000
