@@ -17,7 +17,8 @@ endif
 COMPOSE_FILES := $(wildcard docker-compose.yml compose.yaml deploy/docker-compose*.yml deploy/compose*.yaml)
 LOCKS := runtime dev bench
 
-.PHONY: help setup demo test check bench fmt lint types imports snapshot compose schema lock clean
+.PHONY: help setup demo test check conformance bench fmt lint types imports snapshot compose \
+        schema graphiql lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +39,8 @@ bench: ## Run the benchmarks and print their tables
 	@$(INSTALL) bench
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)
 	@$(BIN)/python -m benchmarks.reports $(ARGS)
+	@$(BIN)/python -m benchmarks.http $(ARGS)
+	@$(BIN)/python -m benchmarks.subscriptions $(ARGS)
 
 fmt: setup ## Format the code and mend what can be mended without thinking
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -68,6 +71,9 @@ compose:
 schema: setup ## Write schema/schema.graphql from the code
 	@$(BIN)/footfall schema > schema/schema.graphql.new
 	@mv schema/schema.graphql.new schema/schema.graphql
+
+graphiql: ## Build web/graphiql/build from its sources (needs Node)
+	@cd web/graphiql && npm ci --silent && npm run --silent build
 
 # In this order: each lock is a constraint on the next one. The options stand in pyproject.toml.
 lock: setup ## Pin the packages of requirements/*.in again, with hashes

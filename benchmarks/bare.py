@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 import uvloop
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from benchmarks.load import Address
 
@@ -31,9 +31,15 @@ async def bare_app(_: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": _BODY})
 
 
-async def _serve() -> None:
+async def empty_app(_: Scope, __: Receive, send: Send) -> None:
+    """Answer 204 at once."""
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _serve(app: ASGIApp) -> None:
     config = uvicorn.Config(
-        bare_app,
+        app,
         lifespan="off",
         http="httptools",
         log_config=None,
@@ -48,17 +54,20 @@ async def _serve() -> None:
         await uvicorn.Server(config).serve(sockets=[listener])
 
 
+_APPS: dict[str, ASGIApp] = {"answer": bare_app, "empty": empty_app}
+
+
 @asynccontextmanager
-async def bare_service() -> AsyncIterator[Address]:
-    """The application as a process of its own."""
+async def bare_service(app: str = "answer") -> AsyncIterator[tuple[Address, int]]:
+    """The application as a process of its own, with its process id: `answer`, or `empty` (204)."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.bare", stdout=subprocess.PIPE
+        sys.executable, "-m", "benchmarks.bare", app, stdout=subprocess.PIPE
     )
     try:
         assert process.stdout is not None
         async with asyncio.timeout(30):
             port = int(await process.stdout.readline())
-        yield Address("127.0.0.1", port)
+        yield Address("127.0.0.1", port), process.pid
     finally:
         process.terminate()
         await process.wait()
@@ -66,4 +75,4 @@ async def bare_service() -> AsyncIterator[Address]:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve())
+        runner.run(_serve(_APPS[sys.argv[1]]))

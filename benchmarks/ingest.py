@@ -88,7 +88,7 @@ class Bench:
 async def measure(results: Results, plan: Plan) -> None:
     """All steps, each with a table as soon as it is done."""
     with new_home() as home:
-        async with bare_service() as bare, serving(home) as service:
+        async with bare_service() as (bare, _), serving(home) as service:
             bench = Bench(plan, results, Traffic(), bare, service)
             await service.make_site(SITE)
             await _step(bench, "Single events: POST /collect", _single_events)
