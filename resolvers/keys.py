@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from data.postgres.engine import Engine, LedgerUnavailable, transaction
@@ -19,6 +19,7 @@ from data.postgres.keys import (
 from resolvers.access import require_scope, require_site
 from resolvers.context import Context
 from resolvers.errors import BadUserInput, Forbidden, NotFound, Unavailable
+from resolvers.names import checked_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,12 @@ class KeyDraft:
 
 def checked(draft: KeyDraft, now: datetime) -> KeyDraft:
     """The draft, if a key can be like this; raises `BadUserInput`."""
-    if not 1 <= len(draft.name.strip()) <= 200:
-        raise BadUserInput("name", "a key's name has 1 to 200 characters")
+    name = checked_name(draft.name, "key")
     if not draft.scopes:
         raise BadUserInput("scopes", "a key needs at least one scope: INGEST, READ or ADMIN")
     if draft.expires_at is not None and draft.expires_at <= now:
         raise BadUserInput("expiresAt", "expiresAt is in the past")
-    return draft
+    return replace(draft, name=name)
 
 
 async def create_api_key(ctx: Context, draft: KeyDraft) -> NewKey:
@@ -80,6 +80,9 @@ async def store_key(writer: Engine, draft: KeyDraft, site_id: str | None, now: d
 async def revoke_api_key(ctx: Context, key_id: str) -> bool:
     """End a key, at once in this process and within a second in others."""
     require_scope(ctx.caller, Scope.ADMIN)
+    missing = NotFound(f"there is no key {key_id!r} that could be revoked", argument="id")
+    if not key_id.isalnum():  # PostgreSQL would not even look for a NUL
+        raise missing
     try:
         known = await ctx.resources.directory.key(key_id)
         if known is not None and ctx.caller.site_id not in (None, known.site_id):
@@ -90,5 +93,5 @@ async def revoke_api_key(ctx: Context, key_id: str) -> bool:
         raise Unavailable("ledger", "the key cannot be revoked now; try again shortly") from error
     ctx.resources.directory.forget()
     if not revoked:
-        raise NotFound(f"there is no key {key_id!r} that could be revoked", argument="id")
+        raise missing
     return True

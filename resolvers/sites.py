@@ -15,9 +15,11 @@ from data.postgres.sites import Site, all_sites, create_site, update_site
 from resolvers.access import require_scope, require_service_wide, require_site
 from resolvers.context import Context
 from resolvers.errors import BadUserInput, Forbidden, Unavailable
+from resolvers.names import checked_name
 from resolvers.reports import require_zone
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_NOT_IN_ORIGINS = re.compile(r"[\x00-\x20\x7f]")
 _SITE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -54,14 +56,13 @@ def checked(draft: SiteDraft) -> SiteDraft:
         raise BadUserInput(
             "id", "a site's id has 1 to 63 of a-z 0-9 . _ - and begins with a letter or digit"
         )
-    if draft.name is not None and not 1 <= len(draft.name.strip()) <= 200:
-        raise BadUserInput("name", "a site's name has 1 to 200 characters")
+    name = None if draft.name is None else checked_name(draft.name, "site")
     if draft.timezone is not None:
         require_zone(draft.timezone)
     origins = None
     if draft.origins is not None:
         origins = tuple(dict.fromkeys(_origin(origin) for origin in draft.origins))
-    return replace(draft, name=draft.name and draft.name.strip(), origins=origins)
+    return replace(draft, name=name, origins=origins)
 
 
 def _origin(text: str) -> str:
@@ -69,8 +70,11 @@ def _origin(text: str) -> str:
     if text == "*":
         return text
     bad = BadUserInput("origins", f"{text!r} is not an origin such as https://example.com")
+    tidy = text.strip().rstrip("/")
+    if _NOT_IN_ORIGINS.search(tidy):
+        raise bad
     try:
-        parts = urlsplit(text.strip().rstrip("/"))
+        parts = urlsplit(tidy)
         port = parts.port
     except ValueError:
         raise bad from None

@@ -287,6 +287,8 @@ async def test_a_socket_will_do(tmp_path: Path, metrics: Metrics) -> None:
         running_redis(tmp_path, "--unixsocket", str(path)),
         open_redis(f"unix://{path}?db=1", metrics.redis, RedisPace(answer_seconds=10)) as redis,
     ):
+        # The server listens on its port, by which it is known to be there, a moment earlier.
+        await redis.until_available()
         assert await ask(redis) == 1
 
 
