@@ -121,7 +121,7 @@ def read_examples(folder: Path = EXAMPLES) -> list[Example]:
 
 
 def _example(path: Path) -> Example:
-    query = path.read_text()
+    query = path.read_text(encoding="utf-8")
     head = query.splitlines()
     comment = [line.removeprefix("#").strip() for line in head[: _comment_lines(head)]]
     kind = _KIND.search(query)

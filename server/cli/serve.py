@@ -32,6 +32,12 @@ STOP_WORDS = "Ctrl-C stops it."
 
 _GRACE_SECONDS = 10
 _BACKLOG = 2_048
+# Connections take these from the socket that listens: what may lie unsent in the system's buffers,
+# in bytes, and for how long a peer may take nothing of it, in milliseconds. Not every system has
+# them.
+_FOR_PEERS_THAT_DO_NOT_READ = {"TCP_NOTSENT_LOWAT": 131_072, "TCP_USER_TIMEOUT": 60_000}
+_MAX_FRAME_BYTES = 4 * 1024 * 1024
+_PING_SECONDS = 20
 
 Host = Annotated[str | None, typer.Option(help="The address to listen on; HOST if left out.")]
 Port = Annotated[
@@ -68,6 +74,9 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         raise CommandFailed(f"{host} is no address of this machine: pass another --host") from error
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for name, value in _FOR_PEERS_THAT_DO_NOT_READ.items():
+            if (option := getattr(socket, name, None)) is not None:
+                listener.setsockopt(socket.IPPROTO_TCP, option, value)
         try:
             listener.bind(address)
             listener.listen(_BACKLOG)
@@ -112,6 +121,14 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
+        # Its `send` waits until a peer has room, so nothing piles up for one that does not read.
+        ws="websockets-sansio",
+        # Above what we take, so that it is us who say why a larger one is refused.
+        ws_max_size=_MAX_FRAME_BYTES,
+        # Payloads are encoded once for all readers; compressing them for each would undo that.
+        ws_per_message_deflate=False,
+        ws_ping_interval=_PING_SECONDS,
+        ws_ping_timeout=_PING_SECONDS,
     )
     async with app.router.lifespan_context(app) as state:
         assert state is not None  # create_app's lifespan yields one
@@ -124,6 +141,7 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
         )
         with _noted_signals() as noted:
             await server.serve(sockets=[listener])
+        gc.unfreeze()
         announcing.cancel()
         await asyncio.gather(announcing, return_exceptions=True)
     if signal.SIGINT in noted:
@@ -142,6 +160,11 @@ class _Server(uvicorn.Server):
         self.lifespan.state.update(self._state)
         await super().startup(sockets)
         self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Event streams never end by themselves.
+        self._state["connections"].end_all()
+        await super().shutdown(sockets)
 
 
 @contextmanager
