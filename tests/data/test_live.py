@@ -211,6 +211,19 @@ async def test_a_bad_filter_alone_ends_too(scene: Scene) -> None:
         await read(bad, 1)
 
 
+async def test_who_comes_while_a_bad_filter_is_read_for_another_hears_of_it_too(
+    scene: Scene,
+) -> None:
+    first = scene.live.events("shop", BAD)
+    for _ in range(3):
+        await asyncio.sleep(0)  # until the question is on its way
+    first.close()
+    second = scene.live.events("shop", BAD)
+
+    with pytest.raises(StoreUnavailable):
+        await read(second, 1)
+
+
 async def test_live_events_outlive_a_ledger_that_goes_away(
     scene: Scene, database: Database
 ) -> None:

@@ -1,6 +1,7 @@
 """Persisted queries in Redis: shared, bounded, and never needed."""
 
 import asyncio
+from collections.abc import Collection
 from hashlib import sha256
 
 import pytest
@@ -8,7 +9,12 @@ from structlog.testing import capture_logs
 
 from data.persisted import MOST_CHARACTERS
 from data.redis.client import RedisConnection
-from data.redis.documents import KEEP_SECONDS, MOST_SHARED_BYTES, SharedPersistedQueries
+from data.redis.documents import (
+    ENTRY_BYTES,
+    KEEP_SECONDS,
+    MOST_SHARED_BYTES,
+    SharedPersistedQueries,
+)
 from telemetry.metrics import Metrics
 from tests.fixtures.redis import RedisServer
 
@@ -31,6 +37,11 @@ async def size_told(server: RedisServer) -> int:
         told = await client.get(BYTES)
     assert told is not None
     return int(told)
+
+
+def taken_by(texts: Collection[bytes]) -> int:
+    """What these texts count for."""
+    return sum(len(text) + ENTRY_BYTES for text in texts)
 
 
 async def keep(persisted: SharedPersistedQueries, *texts: str) -> None:
@@ -102,14 +113,25 @@ async def test_texts_share_a_bounded_room_in_redis(
 ) -> None:
     texts = [f"{{ f{number:03} }}".ljust(100) for number in range(50)]
 
-    await keep(process(redis, metrics, most_shared_bytes=1_000), *texts)
+    room = 10 * (100 + ENTRY_BYTES)
+    await keep(process(redis, metrics, most_shared_bytes=room), *texts)
 
     async with redis_server.client() as client:
         held = await client.hgetall(TEXTS)
-        assert await size_told(redis_server) == sum(map(len, held.values())) == 1_000
+        assert await size_told(redis_server) == taken_by(held.values()) == room
         assert await client.zcard(USED) == 10
     # The one that came last is always among them.
     assert texts[-1].encode() in held.values()
+
+
+async def test_many_short_texts_take_no_more_of_redis_than_is_told(
+    redis: RedisConnection, redis_server: RedisServer, metrics: Metrics
+) -> None:
+    await keep(process(redis, metrics), *(f"{{f{number}}}" for number in range(3_000)))
+
+    async with redis_server.client() as client:
+        taken = [await client.memory_usage(key, samples=0) for key in (TEXTS, USED)]
+    assert 0 < sum(taken) <= await size_told(redis_server)
 
 
 async def test_a_text_larger_than_the_room_drives_all_others_out_and_stays_within_its_own_limit(
@@ -135,7 +157,7 @@ async def test_a_part_that_redis_threw_away_is_got_over(
     assert await found(process(redis, metrics), "{ c }")
     async with redis_server.client() as client:
         held = (await client.hgetall(TEXTS)).values()
-        assert await size_told(redis_server) == sum(map(len, held))
+        assert await size_told(redis_server) == taken_by(held)
         assert await client.zcard(USED) == len(held)
 
 
@@ -144,14 +166,14 @@ async def test_a_text_that_is_not_the_one_of_its_hash_is_not_believed_and_is_men
 ) -> None:
     async with redis_server.client() as client:
         await client.hset(TEXTS, hash_of("{ a }"), "{ somethingElse }")
-        await client.set(BYTES, 17)
+        await client.set(BYTES, len("{ somethingElse }") + ENTRY_BYTES)
         await client.zadd(USED, {hash_of("{ a }"): 4_000_000_000})
     assert await process(redis, metrics).find(hash_of("{ a }")) is None
 
     await keep(process(redis, metrics), "{ a }")
 
     assert await found(process(redis, metrics), "{ a }") == ["{ a }"]
-    assert await size_told(redis_server) == len("{ a }")
+    assert await size_told(redis_server) == taken_by([b"{ a }"])
 
 
 async def test_while_redis_is_away_the_memory_serves_and_is_shared_afterwards(
