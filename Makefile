@@ -3,6 +3,7 @@
 #   PYTHON=python3.12     the Python to make .venv with (3.11 or newer; found by itself)
 #   ARGS="..."            passed on: make test ARGS="-k retention", make demo ARGS="--port 9000"
 #   WORKERS=2             test processes (default: one)
+#   GRAPHIQL=build        make conformance: check GraphiQL's build, and not the page in a browser
 #   UPGRADE=1             make lock: take the newest versions instead of keeping the pinned ones
 
 .DEFAULT_GOAL := help
@@ -17,8 +18,8 @@ endif
 COMPOSE_FILES := $(wildcard docker-compose.yml compose.yaml deploy/docker-compose*.yml deploy/compose*.yaml)
 LOCKS := runtime dev bench
 
-.PHONY: help setup demo test check conformance bench fmt lint types imports snapshot compose \
-        schema graphiql lock clean
+.PHONY: help setup demo test check conformance bench fmt lint types imports snapshot released \
+        compose schema graphiql lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -33,7 +34,11 @@ demo: ## Start the service with an embedded database and a demo site full of dat
 test: setup ## Run the whole test suite
 	@$(BIN)/python -m pytest $(if $(WORKERS),-n $(WORKERS)) $(ARGS)
 
-check: lint types imports snapshot compose ## Lint, format, types, import contracts, schema snapshot
+check: lint types imports snapshot released compose ## Lint, format, types, import contracts, schema snapshot
+
+conformance: setup ## Run public conformance suites and real JavaScript clients (needs Node)
+	@$(BIN)/python -m tests.clients.run $(ARGS)
+	@$(BIN)/python -m tests.clients.graphiql.run $(GRAPHIQL)
 
 bench: ## Run the benchmarks and print their tables
 	@$(INSTALL) bench
@@ -60,6 +65,9 @@ snapshot: setup
 	@$(BIN)/footfall schema | diff -u schema/schema.graphql - || { \
 	    echo "schema/schema.graphql is not what the code says: run 'make schema', then look at the difference." >&2; \
 	    exit 1; }
+
+released: setup
+	@$(BIN)/footfall schema --since schema/released.graphql
 
 compose:
 	@if docker compose version >/dev/null 2>&1; then \

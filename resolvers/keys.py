@@ -88,7 +88,7 @@ async def revoke_api_key(ctx: Context, key_id: str) -> bool:
         if known is not None and ctx.caller.site_id not in (None, known.site_id):
             raise Forbidden("this key belongs to another site")
         async with transaction(ctx.resources.ledger.writer) as connection:
-            revoked = await revoke_key(connection, key_id, ctx.now)
+            revoked = await revoke_key(connection, key_id, ctx.now, ctx.caller.site_id)
     except LedgerUnavailable as error:
         raise Unavailable("ledger", "the key cannot be revoked now; try again shortly") from error
     ctx.resources.directory.forget()

@@ -97,7 +97,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _operations(settings: Settings) -> Operations:
     allowance = Allowance(
-        operation=settings.query_cost_limit,
+        # More than a full budget could never be paid for, however long somebody waits.
+        operation=min(settings.query_cost_limit, settings.query_cost_budget),
         maximum=settings.query_cost_budget,
         restore_rate=settings.query_cost_restore_per_second,
         seconds=settings.query_timeout_seconds,

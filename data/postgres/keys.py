@@ -123,12 +123,16 @@ async def add_key(connection: AsyncConnection, key: ApiKey) -> None:
     )
 
 
-async def revoke_key(connection: AsyncConnection, key_id: str, now: datetime) -> bool:
-    """End a key; False if there is none with this id or it is revoked already."""
+async def revoke_key(
+    connection: AsyncConnection, key_id: str, now: datetime, site_id: str | None = None
+) -> bool:
+    """End a key, of the site if one is named; False if there is none that is not revoked yet."""
     statement = (
         update(api_keys)
         .where(api_keys.c.key_id == key_id, api_keys.c.revoked_at.is_(None))
         .values(revoked_at=now)
     )
+    if site_id is not None:
+        statement = statement.where(api_keys.c.site_id == site_id)
     result = await connection.execute(statement)
     return result.rowcount == 1

@@ -23,6 +23,7 @@ from server.app import create_app
 from server.cli.failures import CommandFailed, Stopped
 from server.cli.session import run
 from server.cli.terminal import show
+from server.joined_writes import JoinedWrites
 from server.settings import Settings, load_settings
 from telemetry.logs import configure_logs
 
@@ -113,7 +114,7 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
     config = uvicorn.Config(
         app,
         lifespan="off",
-        http="httptools",
+        http=JoinedWrites,
         log_config=None,
         # It tells of starting and stopping, which we do ourselves.
         log_level="warning",
