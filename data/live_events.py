@@ -25,8 +25,8 @@ class EventBounds:
     """How much is read at once, and how much waits for a slow reader.
 
     Events become Python objects by pages; readers have their turn between two of them, so that
-    a large slice overruns nobody who keeps up. A statement reads for so many feeds, and takes
-    half a millisecond of CPU time for each: `rest` is how much longer than a reading the pause after it
+    a large slice overruns nobody who keeps up. A statement reads for so many feeds, and takes half
+    a millisecond of CPU time for each: `rest` is how much longer than a reading the pause after it
     is, up to a limit, so that many feeds make live events later and little else slower.
     """
 
@@ -178,7 +178,10 @@ class LiveEvents:
         try:
             return await self._read_page([feed])
         except StoreUnavailable as error:
-            self._feeds.pop((feed.site_id, feed.filter), None)
+            key = (feed.site_id, feed.filter)
+            # Not one that took its place meanwhile, for readers who came later.
+            if self._feeds.get(key) is feed:
+                del self._feeds[key]
             for stream in feed.streams:
                 stream.fail(error)
             return True

@@ -57,8 +57,10 @@ def read_manifest(path: Path) -> list[ListedDocument]:
 
 
 def _plain(path: Path) -> ListedDocument:
-    document = ListedDocument("", _text(path))
-    return ListedDocument(document.sha256, document.text)
+    text = _text(path)
+    document = ListedDocument(sha256(text.encode()).hexdigest(), text)
+    _check(path, document)
+    return document
 
 
 def _text(path: Path) -> str:
@@ -130,11 +132,16 @@ def _check(path: Path, document: ListedDocument) -> None:
             f"{path}: an id has 1 to {MOST_ID_CHARACTERS} printable characters, unlike "
             f"{document_id[:50]!r}"
         )
+    if not document.name.isprintable():
+        raise ManifestUnusable(f"{path}: the name of {document_id!r} is not printable")
     try:
         hashed = document.sha256
     except UnicodeEncodeError:
+        hashed = ""
+    # A comment may hold a NUL by GraphQL's grammar; a text in PostgreSQL may not.
+    if not hashed or "\0" in document.text:
         raise ManifestUnusable(
             f"{path}: the text of {document_id!r} has characters that cannot be stored"
-        ) from None
+        )
     if document_id.startswith(_BY_HASH) and document_id != f"{_BY_HASH}{hashed}":
         raise ManifestUnusable(f"{path}: {document_id!r} is not the SHA-256 of its text")

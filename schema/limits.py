@@ -44,6 +44,9 @@ class Limits:
 
     # Rarely more than 20,000, and most of that are descriptions in comments and literal filters.
     characters: int = 100_000
+    # Whoever tells where a mistake is counts lines from the start, so each mistake costs as much as
+    # there are lines. Twenty characters are a short line.
+    lines: int = 5_000
     # Reading and validating cost some 20 microseconds a token, so this bounds the time of both. A
     # report takes about 60, the introspection query 250; long lists belong into variables.
     tokens: int = 3_000
@@ -110,6 +113,12 @@ def parse_document(text: str, limits: Limits) -> DocumentNode:
         raise coded(
             Code.GRAPHQL_PARSE_FAILED,
             f"the document has {len(text):,} characters; {limits.characters:,} are the most",
+        )
+    lines = text.count("\n") + text.count("\r") - text.count("\r\n") + 1
+    if lines > limits.lines:
+        raise coded(
+            Code.GRAPHQL_PARSE_FAILED,
+            f"the document has {lines:,} lines; {limits.lines:,} are the most",
         )
     try:
         return parse(text, max_lexical_tokens=limits.tokens, max_comments=limits.comments)

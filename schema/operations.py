@@ -301,7 +301,13 @@ def _actual_cost(prepared: Prepared, result: ExecutionResult) -> int:
     errors = result.errors or ()
     if any(isinstance(error.original_error, TimedOut) for error in errors):
         return prepared.cost  # it had the stores at work for as long as may be
+    if result.data is None and prepared.kind == "mutation" and _is_of_several(prepared):
+        return prepared.cost  # one failed and took the answers of those along that were done
     return prepared.operation.cost.actual(result.data, prepared.variables.coerced)
+
+
+def _is_of_several(prepared: Prepared) -> bool:
+    return prepared.operation.shape.root_fields > 1
 
 
 def _too_late(kind: OperationType, seconds: float) -> TimedOut:

@@ -42,6 +42,8 @@ class Directory:
 
     engine: AsyncEngine
     _content: _Content | None = None
+    # How often something was changed here: what was read meanwhile may lack it.
+    _changes: int = 0
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     # Before the first change, of which version 1 tells, there are none.
     _documents: DocumentIndex = field(default_factory=DocumentIndex)
@@ -94,6 +96,7 @@ class Directory:
 
     def forget(self) -> None:
         """Read anew on the next question: something was changed here."""
+        self._changes += 1
         self._content = None
 
     async def _current(self) -> _Content:
@@ -107,7 +110,7 @@ class Directory:
             return await self._read(content)
 
     async def _read(self, stale: _Content | None) -> _Content:
-        started = monotonic()
+        started, changes = monotonic(), self._changes
         try:
             with ledger_errors():
                 async with self.engine.connect() as connection:
@@ -124,5 +127,6 @@ class Directory:
                 origin for site in sites.values() for origin in (site.origins or ("*",))
             )
             content = _Content(sites, keys, origins, version, started)
-        self._content = content
+        if changes == self._changes:
+            self._content = content
         return content

@@ -33,6 +33,8 @@ log = structlog.get_logger()
 Client = Redis
 
 _EXAMPLE = "redis://user:password@host:6379/0"
+# What the library raises where Redis, or the way to it, does not answer as it should.
+_OUTAGES = (ConnectionFailed, AnswerLate, InvalidResponse, OSError, TimeoutError)
 # What a URL may say after its `?`. Nothing else: all other options are ours to set, and one of
 # them would switch the check of certificates off.
 _OPTIONS = frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
@@ -74,9 +76,8 @@ def _connection_arguments(url: str) -> dict[str, Any]:
     if parts.scheme != "unix":
         if not parts.hostname:
             raise ValueError(f"it names no host, as in {_EXAMPLE}")
-        if parts.path.strip("/") and not parts.path.strip("/").isascii():
-            raise ValueError("the database after the host must be a number")
-        if parts.path.strip("/") and not parts.path.strip("/").isdigit():
+        database = parts.path.strip("/")
+        if database and not (database.isascii() and database.isdigit()):
             raise ValueError("the database after the host must be a number")
         _check_port(url)
     unknown = parse_qs(parts.query, keep_blank_values=True).keys() - _OPTIONS
@@ -148,7 +149,7 @@ class RedisConnection:
             self.metrics.uses["refused"].inc()
             self._tell_refusal(_gist(error))
             raise RedisRefused(_gist(error)) from error
-        except (ConnectionFailed, AnswerLate, InvalidResponse, OSError, TimeoutError) as error:
+        except _OUTAGES as error:
             self.metrics.uses["failed"].inc()
             # What was begun before Redis came back says nothing about how it is now.
             if began > self._back_at:
@@ -171,9 +172,7 @@ class RedisConnection:
         try:
             async with asyncio.timeout(self.pace.answer_seconds):
                 await probe.ping()
-        except (ConnectionFailed, AnswerLate, InvalidResponse, ResponseError) as error:
-            self._reason = _gist(error)
-        except (OSError, TimeoutError) as error:
+        except (*_OUTAGES, ResponseError) as error:
             self._reason = _gist(error)
         else:
             return True

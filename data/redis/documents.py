@@ -15,6 +15,8 @@ KEEP_SECONDS = 7 * 24 * 3600
 # A text that this process has in its own memory is renewed in Redis no more often than this.
 RENEW_SECONDS = 24 * 3600
 MOST_SHARED_BYTES = 64 * 1024 * 1024
+# What Redis needs for an entry beside its text: the hash twice, and its place in two tables.
+ENTRY_BYTES = 300
 
 # The braces keep the three together on one node of a cluster.
 _KEYS = [f"footfall:{{persisted}}:{part}" for part in ("texts", "used", "bytes")]
@@ -25,15 +27,16 @@ if text then redis.call('ZADD', KEYS[2], 'XX', redis.call('TIME')[1], ARGV[1]) e
 return text
 """
 
-# Texts, when each was last used, and the size of all: those unused for too long go, and then the
+# Texts, when each was last used, and what all take: those unused for too long go, and then the
 # longest unused until the rest fits. Redis may have thrown one of the three keys away for want of
 # memory; what is left of the others is worth nothing then.
 _KEEP = """
 local texts, used, bytes = KEYS[1], KEYS[2], KEYS[3]
 local hash, text, most, seconds = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local entry = tonumber(ARGV[5])
 local now = tonumber(redis.call('TIME')[1])
 local function drop(old)
-    redis.call('DECRBY', bytes, redis.call('HSTRLEN', texts, old))
+    redis.call('DECRBY', bytes, redis.call('HSTRLEN', texts, old) + entry)
     redis.call('HDEL', texts, old)
     redis.call('ZREM', used, old)
 end
@@ -42,7 +45,8 @@ if redis.call('EXISTS', texts, used, bytes) < 3 then redis.call('DEL', texts, us
 for _, old in ipairs(redis.call('ZRANGEBYSCORE', used, '-inf', now - seconds, 'LIMIT', 0, 100)) do
     drop(old)
 end
-redis.call('INCRBY', bytes, #text - redis.call('HSTRLEN', texts, hash))
+if redis.call('HEXISTS', texts, hash) == 1 then drop(hash) end
+redis.call('INCRBY', bytes, #text + entry)
 redis.call('HSET', texts, hash, text)
 redis.call('ZADD', used, now, hash)
 while tonumber(redis.call('GET', bytes)) > most do
@@ -102,7 +106,7 @@ class SharedPersistedQueries:
             return
         # Before the answer is known, so that only one of many requests at a time waits for it.
         before, kept.shared_at = kept.shared_at, now
-        bounds = (self.most_shared_bytes, KEEP_SECONDS)
+        bounds = (self.most_shared_bytes, KEEP_SECONDS, ENTRY_BYTES)
         try:
             async with self.redis.using() as client:
                 await client.eval(_KEEP, len(_KEYS), *_KEYS, sha256, kept.text, *bounds)

@@ -73,6 +73,7 @@ def test_a_folder_is_all_its_graphql_files_each_text_once(tmp_path: Path) -> Non
         ({"a" * 201: DAU}, "an id has 1 to 200"),
         ({"a\nb": DAU}, "printable"),
         ({"a": "\ud800"}, "cannot be stored"),
+        ({"a": "{ a } # \0"}, "cannot be stored"),
         ({"sha256:abc": DAU}, "not the SHA-256"),
         (apollo(), "no documents"),
         (apollo(version=2), "version 2"),
@@ -120,6 +121,24 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     path.write_text(json.dumps({"a": DAU}), encoding="utf-8-sig")
 
     assert read_manifest(path) == [ListedDocument("a", DAU)]
+
+
+def test_a_graphql_file_that_cannot_be_stored_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.graphql"
+    path.write_bytes(b"{ a } # \0")
+
+    with pytest.raises(ManifestUnusable, match="cannot be stored"):
+        read_manifest(path)
+
+
+def test_a_name_that_cannot_be_stored_is_refused(tmp_path: Path) -> None:
+    operation = {"id": "a", "name": "x\0", "type": "query", "body": DAU}
+    manifest = {"format": "apollo-persisted-query-manifest", "version": 1}
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({**manifest, "operations": [operation]}))
+
+    with pytest.raises(ManifestUnusable, match="name of 'a'"):
+        read_manifest(path)
 
 
 def test_a_folder_without_documents_is_refused(tmp_path: Path) -> None:

@@ -131,6 +131,9 @@ HOSTILE: dict[str, tuple[str, tuple[Code, str | None]]] = {
     ),
     "only fragments": (chain(30).replace("{ ...f0 }", ""), INVALID),
     "400 unused variables": (f"query ({numbered('$v#: ID', 400)}) {{ __typename }}", INVALID),
+    # Where each of them is has to be counted from the start.
+    "mistakes behind 90,000 lines": ("{" + "\n" * 90_000 + numbered("x#", 10) + "}", PARSE),
+    "mistakes behind 4,900 lines": ("{" + "\n" * 4_900 + numbered("x#", 20) + "}", INVALID),
     "300 types": ("type A { a: Int } " * 300, INVALID),
     "an alias bomb in an unused fragment": (
         f"{{ __typename }} fragment f on Query {{ {numbered('a#: __typename', 600)} }}",

@@ -290,6 +290,8 @@ def test_every_limit_that_is_broken_is_told() -> None:
         "\ud800",
         "{ a(b: " + "9" * 5_000,
         "{ a }" + " " * LIMITS.characters,
+        "{ a }" + "\n" * LIMITS.lines,
+        "{ a }" + "\r" * LIMITS.lines,
         "{ a }" + "\n#" * (LIMITS.comments + 1),
         "{ " + "a " * (LIMITS.tokens) + "}",
         "{a" * 500 + "}" * 500,
@@ -309,6 +311,11 @@ def test_a_text_at_the_limits_is_read() -> None:
     text += " " * (LIMITS.characters - len(text))
 
     assert isinstance(parse_document(text, LIMITS), Node)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
+def test_a_text_of_as_many_lines_as_may_be_is_read(line_end: str) -> None:
+    assert isinstance(parse_document("{ a }" + line_end * (LIMITS.lines - 1), LIMITS), Node)
 
 
 def test_the_questions_of_tools_about_the_schema_pass() -> None:

@@ -123,6 +123,31 @@ async def test_a_key_that_has_spent_its_budget_is_told_when_to_come_back(
     assert "errors" not in other, "a budget belongs to its key alone"
 
 
+async def test_what_a_full_budget_could_not_pay_for_is_too_expensive_and_not_too_early(
+    database: Database, tmp_path: Path
+) -> None:
+    async with open_app(database, tmp_path, query_cost_budget=1_000) as app:
+        await app.site("shop")
+        refusal = await app.refusal(DAU, {"to": "2028-12-31"})
+        limits = (await app.data(LIMITS))["viewer"]["limits"]
+
+    assert (refusal["code"], refusal["limit"]) == ("QUERY_TOO_EXPENSIVE", "cost")
+    assert refusal["maximum"] == limits["operationCost"] == 1_000
+
+
+async def test_mutations_that_are_done_are_paid_for_when_a_later_one_fails(app: App) -> None:
+    ingest = 'ingest(input: {siteId: "shop", events: [{eventType: "view"}]}) { accepted }'
+    alone = _cost(await app.post(f"mutation {{ {ingest} }}"))
+    body = await app.post(f'mutation {{ {ingest} revokeApiKey(id: "nobody") }}')
+    refused = _cost(await app.post('mutation { revokeApiKey(id: "nobody") }'))
+
+    assert body["data"] is None
+    assert body["errors"][0]["path"] == ["revokeApiKey"]
+    cost = _cost(body)
+    assert cost["actualQueryCost"] == cost["requestedQueryCost"] > alone["actualQueryCost"] > 0
+    assert refused["actualQueryCost"] == 0, "where nothing was done, everything comes back"
+
+
 async def test_a_viewer_knows_its_limits_and_what_is_left(app: App) -> None:
     before = (await app.data(LIMITS))["viewer"]["limits"]
     await app.data(DAU, {"to": "2028-01-01"})

@@ -232,6 +232,7 @@ async def test_the_reader_cannot_write_by_any_statement(database: Database) -> N
         "select make_event_partitions('2030-01-01', '2030-01-01')",
         "select * from api_keys",
         "select * from visitor_salts",
+        "select * from trusted_documents",
         "select payload from rejected_events",
         "set role footfall_writer",
     ]
@@ -269,6 +270,8 @@ async def test_the_writer_cannot_take_anything_back(database: Database) -> None:
         "truncate events",
         "drop table events",
         "create table mine (x int)",
+        "update trusted_documents set text = ''",
+        "update ledger set ledger_id = gen_random_uuid()",
     ]:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute(statement)

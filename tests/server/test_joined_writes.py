@@ -1,0 +1,124 @@
+"""Answers in one write: what is joined, what is not, and that nothing is lost or out of order."""
+
+import asyncio
+import socket
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from server.joined_writes import JoinedWrites, JoiningTransport
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
+
+
+class Recorder(asyncio.Transport):
+    """A transport that notes what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1)})
+        self.told: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.told.append(bytes(data))
+
+    def close(self) -> None:
+        self.told.append(b"closed")
+
+
+@pytest.fixture
+async def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+async def joining(recorder: Recorder) -> JoiningTransport:
+    return JoiningTransport(recorder, asyncio.get_running_loop())
+
+
+async def test_head_and_body_go_out_together(recorder: Recorder, joining: JoiningTransport) -> None:
+    joining.write(HEAD)
+    joining.write(b"ok")
+    joining.write(HEAD)
+    joining.write(b"no")
+    await asyncio.sleep(0)
+
+    assert recorder.told == [HEAD + b"ok", HEAD + b"no"]
+
+
+async def test_a_head_whose_body_is_not_there_yet_goes_out_by_itself(
+    recorder: Recorder, joining: JoiningTransport
+) -> None:
+    joining.write(HEAD)
+    await asyncio.sleep(0)
+    joining.write(b"data: 1\n\n")
+
+    assert recorder.told == [HEAD, b"data: 1\n\n"]
+
+
+async def test_everything_else_is_passed_on_at_once(
+    recorder: Recorder, joining: JoiningTransport
+) -> None:
+    joining.write(b"\x81\x02ok")
+    joining.write(b"ends like a head\r\n\r\n")
+
+    assert recorder.told == [b"\x81\x02ok", b"ends like a head\r\n\r\n"]
+    assert joining.get_extra_info("peername") == ("127.0.0.1", 1)
+
+
+async def test_closing_loses_nothing(recorder: Recorder, joining: JoiningTransport) -> None:
+    joining.write(HEAD)
+    joining.close()
+    await asyncio.sleep(0)
+
+    assert recorder.told == [HEAD, b"closed"]
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """The body back: whole, in chunks for `/chunks`, and without any for 204."""
+    if scope["type"] != "http":
+        return
+    body = b""
+    while (message := await receive())["type"] == "http.request":
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    if scope["path"] == "/chunks":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for byte in body:
+            await asyncio.sleep(0)
+            part = bytes([byte])
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body"})
+        return
+    headers = [(b"content-length", b"%d" % len(body))] if body else []
+    status = 200 if body else 204
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def test_a_server_that_joins_answers_pipelined_requests_in_order() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        config = uvicorn.Config(echo, http=JoinedWrites, lifespan="off", log_config=None)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        requests = [
+            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\none",
+            b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+            b"POST /chunks HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\ntwo",
+            b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\nthree",
+        ]
+        writer.write(b"".join(requests))
+        async with asyncio.timeout(20):
+            answered = await reader.read()
+        writer.close()
+        server.should_exit = True
+        await serving
+
+    bodies = [b"one", b"204 No Content", b"1\r\nt\r\n1\r\nw\r\n1\r\no\r\n0\r\n\r\n", b"three"]
+    assert answered.count(b"HTTP/1.1 20") == 4
+    places = [answered.index(body) for body in bodies]
+    assert places == sorted(places)
