@@ -44,8 +44,8 @@ bench: ## Run the benchmarks and print their tables
 	@$(INSTALL) bench
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)
 	@$(BIN)/python -m benchmarks.reports $(ARGS)
-	@$(BIN)/python -m benchmarks.http $(ARGS)
 	@$(BIN)/python -m benchmarks.subscriptions $(ARGS)
+	@$(BIN)/python -m benchmarks.http $(ARGS)
 
 fmt: setup ## Format the code and mend what can be mended without thinking
 	@$(BIN)/ruff check --fix-only --quiet .

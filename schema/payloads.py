@@ -13,7 +13,7 @@ from graphql import ExecutionResult, GraphQLError
 from schema.turnstile import Turnstile
 
 # However few they are, so much text of a stream is kept for slow readers at most.
-MAX_CHARACTERS = 4_000_000
+MAX_CHARACTERS = 1_000_000
 # So many readers are woken at once; then other work gets its turn.
 PORTION = 100
 
@@ -22,13 +22,13 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One result as JSON text; `start` is the text up to its extensions.
+    """One result as JSON text; its extensions begin behind `start` characters of it.
 
     `lost` is how many events nobody got, because the source itself could not keep up.
     """
 
     text: str
-    start: str
+    start: int
     extensions: Mapping[str, object]
     lost: int = 0
 
@@ -46,18 +46,21 @@ class Payload:
         start, extensions = _encode(body).decode()[:-1], result.extensions or {}
         lost = extensions.get("missed")
         return cls(
-            _closed(start, extensions), start, extensions, lost if isinstance(lost, int) else 0
+            _closed(start, extensions),
+            len(start),
+            extensions,
+            lost if isinstance(lost, int) else 0,
         )
 
     @classmethod
     def of_errors(cls, errors: Sequence[GraphQLError]) -> Payload:
         """The text of a refusal: nothing was executed, so there is no data."""
         text = _encode({"errors": [error.formatted for error in errors]}).decode()
-        return cls(text, text[:-1], {})
+        return cls(text, len(text) - 1, {})
 
     def telling(self, missed: int) -> str:
         """The text with the number of events that its reader lost before it."""
-        return _closed(self.start, {**self.extensions, "missed": missed})
+        return _closed(self.text[: self.start], {**self.extensions, "missed": missed})
 
 
 def _closed(start: str, extensions: Mapping[str, object]) -> str:

@@ -36,7 +36,7 @@ def presentable(error: GraphQLError) -> GraphQLError:
     original = error.original_error
     if isinstance(original, Refusal):
         return error
-    if original is None or isinstance(original, GraphQLError):
+    if original is None or (isinstance(original, GraphQLError) and not _is_of_answer(error)):
         argument = _variable_of(error)
         details = {"argument": argument} if argument else {}
         error.extensions = {
@@ -79,6 +79,12 @@ def _masked(error: GraphQLError | None) -> GraphQLError:
             "correlationId": correlation_id,
         },
     )
+
+
+def _is_of_answer(error: GraphQLError) -> bool:
+    """Whether a type could not show what a resolver gave; arguments have a place in the document."""
+    original = error.original_error
+    return error.path is not None and isinstance(original, GraphQLError) and not original.nodes
 
 
 def _variable_of(error: GraphQLError) -> str | None:

@@ -22,9 +22,10 @@ from graphql import (
     SelectionSetNode,
 )
 
+from resolvers.errors import Overloaded
 from schema.operations import Operations, Prepared, Reason, RequestRefused
 from schema.payloads import Delivery, Payload, Recent
-from schema.presenting import unexpected
+from schema.presenting import refused, unexpected
 from schema.turnstile import Turnstile
 from telemetry.logs import bind_correlation_id, new_correlation_id
 
@@ -42,13 +43,20 @@ DELIVERIES: Mapping[str, Delivery] = {
 STEPS_PER_SECOND = 5_000
 STEPS_OF_EXECUTION = 3
 
+# Each execution may keep a megabyte for its readers and has a statement run for it all the time, so
+# that nobody may have one for whatever comes to mind.
+MAX_EXECUTIONS = 500
+MAX_EXECUTIONS_OF_KEY = 50
+_RETRY_SECONDS = 10
+
 _canonical = msgspec.json.Encoder(enc_hook=repr, order="deterministic").encode
 
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """One execution. `opened` tells whether the source could be had."""
+    """One execution, begun for a key. `opened` tells whether the source could be had."""
 
+    key_id: str
     recent: Recent
     opened: asyncio.Future[None]
     readers: int = 0
@@ -94,9 +102,11 @@ class SharedStreams:
                 self._end(key, stream)
 
     def _start(self, key: object, prepared: Prepared) -> _Stream:
+        key_id = prepared.context.caller.key_id
+        self._require_room(key_id, prepared)
         delivery = DELIVERIES.get(_root_field(prepared), EVERY_EVENT)
         recent = Recent(delivery, None if delivery.is_current else self.events_pace)
-        stream = _Stream(recent, asyncio.get_running_loop().create_future())
+        stream = _Stream(key_id, recent, asyncio.get_running_loop().create_future())
         # In a context of its own: what is done for many belongs to nobody's request or trace.
         stream.task = asyncio.create_task(
             self._run(key, stream, prepared), name="shared-stream", context=ContextVariables()
@@ -105,6 +115,18 @@ class SharedStreams:
         self._tasks.add(stream.task)
         stream.task.add_done_callback(self._tasks.discard)
         return stream
+
+    def _require_room(self, key_id: str, prepared: Prepared) -> None:
+        own = sum(stream.key_id == key_id for stream in self._streams.values())
+        if own < MAX_EXECUTIONS_OF_KEY and len(self._streams) < MAX_EXECUTIONS:
+            return
+        full = Overloaded(
+            f"{own} different subscriptions of this key and {len(self._streams)} in all go on "
+            f"here; {MAX_EXECUTIONS_OF_KEY} and {MAX_EXECUTIONS} are the most: end one, or ask "
+            "what another one asks",
+            _RETRY_SECONDS,
+        )
+        raise RequestRefused([refused(full)], Reason.SUBSCRIPTION, prepared.kind)
 
     async def _run(self, key: object, stream: _Stream, prepared: Prepared) -> None:
         try:

@@ -96,6 +96,7 @@ class GraphiQL:
                 asset.read_bytes, _TYPES[asset.suffix], _FOR_EVER
             )
             for asset in sorted((build / "assets").iterdir())
+            if asset.suffix in _TYPES  # and not what a file manager left there
         } | {"/graphql/examples.json": _File(partial(_as_json, examples), _JSON, _ASK_EACH_TIME)}
 
     @property

@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 from data.resources import Resources
 from resolvers.access import authenticate
 from resolvers.context import Caller
-from resolvers.errors import Code, Refusal, Unauthenticated
+from resolvers.errors import Code, Overloaded, Refusal, Unauthenticated
 from schema.operations import Operations, RequestRefused
-from schema.presenting import coded, unexpected
+from schema.presenting import coded, refused, unexpected
 from schema.shared_streams import SharedStreams
 from server import websocket_messages as messages
 from server.connections import Connection, Connections, Ended, Outlet, PeerGone
@@ -30,9 +30,10 @@ log = structlog.get_logger()
 # So many operations go on at once over one connection.
 MAX_OPERATIONS = 100
 
-_TOO_MANY = coded(
-    Code.RATE_LIMITED,
-    f"{MAX_OPERATIONS} operations go on over this connection: complete one, or open another",
+_TOO_MANY = refused(
+    Overloaded(
+        f"{MAX_OPERATIONS} operations go on over this connection: complete one, or open another"
+    )
 )
 
 

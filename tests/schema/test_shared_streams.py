@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from graphql import ExecutionResult
 
@@ -15,7 +16,12 @@ from data.postgres.keys import Scope
 from resolvers.context import Caller
 from schema.operations import Operations, Prepared, Request, RequestRefused
 from schema.payloads import MAX_CHARACTERS, PORTION, Delivery, Payload, Recent
-from schema.shared_streams import EVERY_EVENT, SharedStreams
+from schema.shared_streams import (
+    EVERY_EVENT,
+    MAX_EXECUTIONS,
+    MAX_EXECUTIONS_OF_KEY,
+    SharedStreams,
+)
 from schema.turnstile import Turnstile
 from tests.fixtures.app import App
 from tests.fixtures.live import Live, SourceFailed, until
@@ -379,3 +385,38 @@ async def test_events_beyond_the_pace_are_left_out_and_told(bench: Bench) -> Non
         # The pump keeps the pace, too: it leaves the source as it is meanwhile.
         assert await taken(payloads, 1) == [{"data": {"liveEvents": "early"}}]
         assert bench.live.events.executed < count
+
+
+async def test_there_is_a_bound_to_how_many_things_a_key_and_all_keys_may_listen_to(
+    bench: Bench,
+) -> None:
+    async def begin(stack: AsyncExitStack, number: int, key: str) -> None:
+        alias = f"subscription {{ a{number}: liveActivity {{ users }} }}"
+        prepared = await bench.prepared(alias, replace(SHOP, key_id=key))
+        await stack.enter_async_context(bench.streams.payloads(prepared))
+
+    async with AsyncExitStack() as stack:
+        for number in range(MAX_EXECUTIONS):
+            await begin(stack, number, f"k{number // MAX_EXECUTIONS_OF_KEY}")
+        for key in ("k0", "another"):
+            with pytest.raises(RequestRefused) as refused:
+                await begin(stack, MAX_EXECUTIONS, key)
+            (error,) = refused.value.errors
+            assert (error.extensions or {})["code"] == "OVERLOADED"
+            # What goes on already, anybody may read.
+            await begin(stack, 0, key)
+    assert len(bench.streams) == 0
+
+
+async def test_a_key_has_its_own_bound(bench: Bench) -> None:
+    async with AsyncExitStack() as stack:
+        for number in range(MAX_EXECUTIONS_OF_KEY + 1):
+            alias = f"subscription {{ a{number}: liveActivity {{ users }} }}"
+            payloads = bench.streams.payloads(await bench.prepared(alias))
+            if number < MAX_EXECUTIONS_OF_KEY:
+                await stack.enter_async_context(payloads)
+                continue
+            with pytest.raises(RequestRefused):
+                await stack.enter_async_context(payloads)
+        other = await bench.prepared(EVENTS, replace(SHOP, key_id="another"))
+        await stack.enter_async_context(bench.streams.payloads(other))

@@ -352,7 +352,7 @@ async def test_one_connection_has_so_many_operations_at_once(app: App, endpoint:
             await socket.subscribe(str(number), EVENTS)
         answer = await socket.hear()
         assert (answer["type"], answer["id"]) == ("error", str(MAX_OPERATIONS))
-        assert answer["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+        assert answer["payload"][0]["extensions"]["code"] == "OVERLOADED"
         await socket.say({"type": "complete", "id": "0"}, HELLO | {"id": "more"})
         assert (await socket.hear())["payload"]["data"] == {"hello": "world"}
     assert endpoint.live.events.opened == 1
