@@ -11,6 +11,7 @@ from strawberry import ID
 
 from data.events import StoredEvent
 from resolvers.raw_events import EventPage
+from schema.directives import Cost
 from schema.fields import field
 from schema.pagination import PageInfo, page_info
 from schema.reports import DateRange, ReportMeta
@@ -30,6 +31,11 @@ UserId: TypeAlias = Annotated[
 ]
 
 
+# Scalars cost nothing, but these may be long, and an answer is held in memory as a whole.
+_LONG_TEXT = Cost(weight="5")
+_DOCUMENT = Cost(weight="20")
+
+
 @strawberry.type
 class Event:
     """Something that somebody did on a site, at a moment."""
@@ -46,11 +52,15 @@ class Event:
         description="The browser or device; it counts as the user where there is no user id."
     )
     session_id: str | None = strawberry.field(description="The visit to which it belongs.")
-    url: str | None = strawberry.field(description="Address of the page on which it happened.")
+    url: str | None = strawberry.field(
+        description="Address of the page on which it happened.", directives=[_LONG_TEXT]
+    )
     path: str | None = strawberry.field(description="Path of that page, without the host.")
-    referrer: str | None = strawberry.field(description="The page from which the user came.")
+    referrer: str | None = strawberry.field(
+        description="The page from which the user came.", directives=[_LONG_TEXT]
+    )
     properties: JSON | None = strawberry.field(
-        description="Whatever else the sender told, as a JSON object."
+        description="Whatever else the sender told, as a JSON object.", directives=[_DOCUMENT]
     )
 
 

@@ -75,14 +75,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An operation that may run. `cost` is in points, `is_trusted` of a document known before."""
+    """An operation that may run. `cost` is in points."""
 
     document: Document
     operation: Operation
     variables: Variables
     context: Context
     cost: int
-    is_trusted: bool
     is_dry_run: bool
 
     @property
@@ -163,7 +162,7 @@ class Operations:
         is_dry_run = _is_dry_run(request.extensions)
         if not is_dry_run:
             self._reserve(context, cost, kind)
-        return Prepared(document, operation, variables, context, cost, text.is_trusted, is_dry_run)
+        return Prepared(document, operation, variables, context, cost, is_dry_run)
 
     async def _text(self, request: Request, context: Context) -> DocumentText:
         asked = AskedDocument(

@@ -172,7 +172,9 @@ class _Socket:
         if len(self.running) >= MAX_OPERATIONS:
             await self._say(messages.error(asked.id, [_TOO_MANY]))
             return
-        operating = self._operate(asked, connection.caller)
+        # Asked for each operation, so that a key that has ended can do nothing more.
+        caller = await self._caller(connection.key)
+        operating = self._operate(asked, caller)
         self.running[asked.id] = connection.tasks.create_task(operating)
 
     async def _operate(self, asked: Subscribe, caller: Caller) -> None:

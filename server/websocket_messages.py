@@ -122,7 +122,7 @@ def _subscribe(sent: Mapping[str, Any], size: int) -> Subscribe:
     request = Request(
         query=_optional(payload, "query", str) or None,
         variables=_optional(payload, "variables", dict),
-        operation_name=_optional(payload, "operationName", str),
+        operation_name=_optional(payload, "operationName", str) or None,
         extensions=_optional(payload, "extensions", dict) or {},
         document_id=_optional(payload, "documentId", str) or None,
     )

@@ -176,3 +176,13 @@ async def test_introspection_in_production_answers_to_a_service_wide_admin_alone
         assert (await app.data(asked))["__schema"]["queryType"]["name"] == "Query"
         # What clients add to every selection is no introspection.
         assert await app.data("{ __typename }") == {"__typename": "Query"}
+
+
+async def test_long_texts_cost_what_keeps_answers_from_filling_the_memory(app: App) -> None:
+    every_field = "nodes { eventId eventType occurredAt userId url path referrer properties }"
+    page = f'{{ events(siteId: "shop", first: 1000) {{ {every_field} }} }}'
+    again = " ".join(f"p{number}: properties" for number in range(90))
+    many = f'{{ events(siteId: "shop", first: 1000) {{ nodes {{ {again} }} }} }}'
+
+    assert "errors" not in await app.post(page)
+    assert (await app.refusal(many))["limit"] == "cost"

@@ -45,7 +45,7 @@ async def test_a_repeated_question_is_answered_from_the_cache(app: App) -> None:
 
     assert executed(app) == before > 0
     assert (second.status_code, second.content) == (200, first.content)
-    assert int(second.headers["age"]) >= 0
+    assert second.headers["age"].isdigit()
     assert "age" not in first.headers
     for answer in (first, second):
         assert answer.headers["cache-control"] == "private, max-age=5"

@@ -49,7 +49,7 @@ async def test_queries_and_mutations_give_one_result_each(app: App, endpoint: En
         answer = await socket.hear()
         assert (answer["type"], answer["id"]) == ("next", "a")
         assert answer["payload"]["data"] == {"hello": "world"}
-        assert answer["payload"]["extensions"]["cost"]["requestedQueryCost"] >= 0
+        assert answer["payload"]["extensions"]["cost"]["requestedQueryCost"] == 0
         assert await socket.hear() == {"id": "a", "type": "complete"}
         query = "mutation ($text: String!) { remember(text: $text) }"
         await socket.subscribe("a", query, variables={"text": "tea"})
@@ -391,6 +391,16 @@ async def test_a_revoked_key_ends_its_connections_and_no_others(app: App) -> Non
         await endpoint.live.events.until_open()
         endpoint.live.events.push("still here")
         assert (await other.hear())["payload"]["data"] == {"liveEvents": "still here"}
+
+
+async def test_a_key_that_has_ended_can_begin_nothing_more(app: App, endpoint: Endpoint) -> None:
+    key = await app.key("shop", Scope.READ)
+    parts = split_key(key)
+    assert parts is not None
+    async with endpoint.acknowledged(key) as socket:
+        await app.data("mutation ($id: ID!) { revokeApiKey(id: $id) }", {"id": parts[0]})
+        await socket.subscribe("1", "{ __typename }")
+        assert await socket.ended() == (4403, "Forbidden")
 
 
 async def test_connections_end_with_the_service(app: App, endpoint: Endpoint) -> None:
