@@ -15,6 +15,8 @@ from data.postgres.engine import parse_url
 from data.redis.client import check_redis_url
 
 Network = IPv4Network | IPv6Network
+# The largest Int of GraphQL, in which clients are told of them.
+_INT = 2**31 - 1
 
 
 class Environment(StrEnum):
@@ -45,10 +47,10 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     redis_url: str = Field(default="", repr=False)
     graphql_status_profile: Literal["compatible", "draft"] = "compatible"
-    query_timeout_seconds: float = Field(default=30.0, gt=0, le=600)
-    query_cost_limit: int = Field(default=200_000, ge=1_000)
-    query_cost_budget: int = Field(default=1_000_000, ge=1_000)
-    query_cost_restore_per_second: int = Field(default=50_000, ge=1)
+    query_timeout_seconds: float = Field(default=30, gt=0, le=600)
+    query_cost_limit: int = Field(default=200_000, ge=1_000, le=_INT)
+    query_cost_budget: int = Field(default=1_000_000, ge=1_000, le=_INT)
+    query_cost_restore_per_second: int = Field(default=50_000, ge=1, le=_INT)
     log_level: str = "INFO"
     otel_exporter_otlp_endpoint: str = ""
 

@@ -30,7 +30,7 @@ MEDIA_TYPES = {"application/json", "application/graphql-response+json", "text/ev
 @asynccontextmanager
 async def open_production(database: Database, home: Path) -> AsyncIterator[App]:
     """The application as it faces strangers, with two sites, some events and a deep purse."""
-    settings = {"environment": "production", "query_cost_budget": 10**12}
+    settings = {"environment": "production", "query_cost_budget": 2**31 - 1}
     async with open_app(database, home, **settings) as app:
         await app.site("shop", timezone="Europe/Berlin")
         await app.site("blog")
