@@ -193,6 +193,9 @@ def _cohort(own: Arguments, around: Sequence[Arguments]) -> int:
 _REPORTS = ("dau", "activeUsers", "topEvents", "eventCounts", "retention", "events", "userEvents")
 OUR_PRICES = PriceList(
     weights={
+        "Event.url": Fraction(5),
+        "Event.referrer": Fraction(5),
+        "Event.properties": Fraction(20),
         **{f"Query.{name}": Fraction(100) for name in (*_REPORTS, "receipts", "system")},
         "Query.site": Fraction(10),
         "Query.sites": Fraction(10),
