@@ -129,10 +129,7 @@ class Leadership:
             self._become(False, reason=type(error).__name__)
 
     async def _ask(self) -> None:
-        session = self._session
-        if session is None:
-            session = await self._holding.enter_async_context(driver_connection(self.engine))
-            self._session = session
+        session: asyncpg.Connection = self._session or await self._opened()
         with ledger_errors():
             if self._leads:
                 holds = bool(await session.fetchval(_HOLDS))
@@ -140,6 +137,10 @@ class Leadership:
                 holds = bool(await session.fetchval(_TRY))
             self._other = None if holds else await session.fetchval(_HOLDER)
         self._become(holds, reason="the lock is lost")
+
+    async def _opened(self) -> asyncpg.Connection:
+        self._session = await self._holding.enter_async_context(driver_connection(self.engine))
+        return self._session
 
     def _become(self, leads: bool, *, reason: str) -> None:
         if leads == self._leads:

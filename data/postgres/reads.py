@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
@@ -65,6 +65,7 @@ class Replica:
     reason: str = ""
     is_lagging: bool = False
     _connections: WeakSet[asyncpg.Connection] = field(default_factory=WeakSet)
+    _limits: set[asyncio.Timeout] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.breaker = Breaker("replica", threshold=1, on_change=self._changed)
@@ -83,9 +84,22 @@ class Replica:
         self.metrics.show_breaker(state.value)
         self.metrics.transitions[state.value].inc()
         if state is BreakerState.OPEN:
-            # Whoever still waits for it goes to the primary at once.
+            # Idle connections are as dead as the one that failed, and whoever still waits goes to
+            # the primary at once.
             for connection in list(self._connections):
                 connection.terminate()
+            for limit in self._limits:
+                if not limit.expired():
+                    limit.reschedule(0)
+
+    @contextmanager
+    def cutting(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Have the limit of a read expire the moment the replica is found to be away."""
+        self._limits.add(limit)
+        try:
+            yield
+        finally:
+            self._limits.discard(limit)
 
     async def note(self, error: Exception | None, begun_at: int) -> None:
         """Take the outcome of one read; a conflict with replaying is no outage."""
@@ -121,6 +135,9 @@ class Replica:
             state = await standby_state(self.looker)
         if state.ledger_id != self.ledger_id:
             raise LedgerUnavailable("it is a replica of another ledger")
+        if not state.is_standby:
+            # One that was promoted goes its own way and says nothing of it.
+            raise LedgerUnavailable("it is no standby")
         return state
 
     def _learn(self, state: StandbyState) -> None:
@@ -213,8 +230,12 @@ class Reads:
         replica = self.replica if target == "replica" else None
         begun_at = replica.breaker.changes if replica else 0
         try:
-            async with asyncio.timeout(seconds or self.pace.read):
-                yield replica.engine if replica else self.primary
+            async with asyncio.timeout(seconds or self.pace.read) as limit:
+                if replica is None:
+                    yield self.primary
+                else:
+                    with replica.cutting(limit):
+                        yield replica.engine
         except (LedgerUnavailable, TimeoutError) as error:
             self._count(target, "failed")
             if replica:

@@ -81,7 +81,7 @@ async def _ledger_checks(settings: Settings, ledger: Ledger) -> AsyncIterator[Ch
         yield check
     state = await feed_state(ledger.writer, 0)
     if ledger.reads.replica is not None:
-        yield await _replica(ledger.reads.replica, state.newest)
+        yield _replica(ledger.reads.replica, state.newest)
     for slot in slots_in(settings.home / "columnar"):
         yield await _columnar(slot, ledger, state.newest)
 
@@ -119,7 +119,7 @@ async def _partitions(ledger: Ledger) -> Check:
     return Check("partitions", Status.WARNING, words, advice)
 
 
-async def _replica(replica: Replica, newest: int) -> Check:
+def _replica(replica: Replica, newest: int) -> Check:
     # The ledger has looked at it while it was being opened.
     seen = replica.state
     if seen is None:
@@ -127,14 +127,8 @@ async def _replica(replica: Replica, newest: int) -> Check:
             "replica",
             Status.WARNING,
             f"REPLICA_DATABASE_URL cannot be read from ({replica.reason})",
-            "start it or mend the URL; until then reads go to the primary",
-        )
-    if not seen.is_standby:
-        return Check(
-            "replica",
-            Status.WARNING,
-            "REPLICA_DATABASE_URL names a server that is no standby",
-            "let it name a hot standby of DATABASE_URL, or leave it out",
+            "start it, or let the URL name a hot standby of DATABASE_URL; until then reads go to "
+            "the primary",
         )
     behind = newest - seen.newest
     if behind <= 0:
