@@ -210,9 +210,12 @@ class Follower:
         position = watermark.position if watermark else 0
         is_primary = engine is self.reads.primary
         state = await feed_state(engine, position)
+        if not is_primary and not state.is_standby:
+            # It was promoted, and what is committed there is not the ledger's.
+            raise LedgerUnavailable("it is no standby")
         if watermark and state.known != watermark:
             if state.known and not is_primary:
-                raise LedgerUnavailable("the replica contradicts what was followed")
+                raise LedgerUnavailable("it contradicts what was followed")
             # Behind the copy, or of another history: either way there is nothing to take.
             return _Found(state, None, is_primary)
         return _Found(state, await fetch_slice(engine, position, rows), is_primary)

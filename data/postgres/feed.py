@@ -85,6 +85,7 @@ class FeedState:
     `known` is what the feed has at the position that was asked about, None if it has nothing.
     """
 
+    is_standby: bool
     through: datetime
     newest: int
     known: Watermark | None
@@ -119,7 +120,7 @@ async def feed_state(engine: AsyncEngine, position: int) -> FeedState:
     known = None
     if row["known_batch_id"] is not None:
         known = Watermark(position, row["known_batch_id"], row["known_committed_at"])
-    return FeedState(through, row["newest"] or 0, known)
+    return FeedState(row["is_standby"], through, row["newest"] or 0, known)
 
 
 async def next_slice(engine: AsyncEngine, after: int, *, most_events: int) -> Slice | None:
