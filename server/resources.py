@@ -114,7 +114,7 @@ async def open_resources(
             )
         )
         leadership = await stack.enter_async_context(
-            open_leadership(ledger.writer_url, metrics.leader)
+            open_leadership(ledger.writer_login, metrics.leader)
         )
         resources = Resources(
             ledger=ledger,

@@ -84,10 +84,16 @@ async def open_engine(login: Login) -> AsyncIterator[AsyncEngine]:
         },
     )
     event.listen(engine.sync_engine, "checkout", _renew_if_closed)
+    event.listen(engine.sync_engine, "invalidate", _cut)
     try:
         yield engine
     finally:
         await engine.dispose()
+
+
+def _cut(connection: Any, *_: object) -> None:
+    """Ends a connection that failed without a word: an orderly end waits for a server that hangs."""
+    connection.driver_connection.terminate()
 
 
 def _renew_if_closed(connection: Any, *_: object) -> None:
@@ -154,8 +160,6 @@ async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connec
             try:
                 yield driver
             except BaseException:
-                # Also when the caller is cancelled in the middle of a statement. At once: closing
-                # in an orderly way would wait for a server that may hang.
-                driver.terminate()
+                # Also when the caller is cancelled in the middle of a statement.
                 await connection.invalidate()
                 raise

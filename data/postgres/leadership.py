@@ -13,16 +13,14 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import asyncpg
 import structlog
-from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.postgres.engine import (
-    WRITER,
     LedgerUnavailable,
     Login,
     driver_connection,
@@ -179,12 +177,11 @@ def process_name() -> str:
     return f"{socket.gethostname()[:40]}:{os.getpid()}"
 
 
-def leader_login(url: URL, pace: LeaderPace, name: str) -> Login:
+def leader_login(writer: Login, pace: LeaderPace, name: str) -> Login:
     """How the session of a leader is opened: one that the server drops when it falls silent."""
     silence = str(int(pace.silence * 1_000))
-    return Login(
-        url,
-        WRITER,
+    return replace(
+        writer,
         connections=1,
         timeout=timedelta(seconds=pace.answer),
         connect_timeout=timedelta(seconds=pace.answer),
@@ -202,11 +199,11 @@ def leader_login(url: URL, pace: LeaderPace, name: str) -> Login:
 
 @asynccontextmanager
 async def open_leadership(
-    url: URL, metrics: LeaderMetrics, pace: LeaderPace | None = None, name: str | None = None
+    writer: Login, metrics: LeaderMetrics, pace: LeaderPace | None = None, name: str | None = None
 ) -> AsyncIterator[Leadership]:
-    """The leadership over a ledger, `url` being that of its writer; tried for once before it."""
+    """The leadership over a ledger, of which `writer` is the login; tried for once at the start."""
     pace, name = pace or LeaderPace(), name or process_name()
-    async with open_engine(leader_login(url, pace, name)) as engine:
+    async with open_engine(leader_login(writer, pace, name)) as engine:
         leadership = Leadership(engine, metrics, pace, name)
         await leadership.start()
         watching = asyncio.create_task(leadership.watch(), name="leadership")

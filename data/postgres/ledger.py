@@ -50,12 +50,12 @@ class LedgerAddress:
 class Ledger:
     """The ledger: `writer` on the primary, `reads` as a role that can only SELECT.
 
-    `writer_url` is for a session of one's own.
+    `writer_login` is for a session of one's own.
     """
 
     ledger_id: UUID
     writer: AsyncEngine
-    writer_url: URL
+    writer_login: Login
     reads: Reads
     is_embedded: bool
 
@@ -132,7 +132,7 @@ async def open_ledger(
         yield Ledger(
             ledger_id=identity,
             writer=writer_engine,
-            writer_url=urls.writer,
+            writer_login=writer,
             reads=await stack.enter_async_context(open_reads(reads)),
             is_embedded=address.database_url is None,
         )

@@ -12,6 +12,7 @@ import sys
 import asyncpg
 from sqlalchemy import make_url
 
+from data.postgres.engine import WRITER, Login
 from data.postgres.leadership import open_leadership
 from telemetry.metrics import Metrics
 
@@ -25,7 +26,8 @@ async def main(url: str, name: str) -> None:
     writer = await asyncpg.connect(
         user="footfall_writer", database=parsed.database, **dict(parsed.query)
     )
-    async with open_leadership(parsed, Metrics.create().leader, name=name) as leadership:
+    login = Login(parsed, WRITER)
+    async with open_leadership(login, Metrics.create().leader, name=name) as leadership:
         while True:
             if freezing.is_set():
                 freezing.clear()

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import URL, make_url
 
-from data.postgres.engine import parse_url
+from data.postgres.engine import WRITER, Login, parse_url
 from data.postgres.leadership import LeaderPace, Leadership, open_leadership
 from data.postgres.migrate import migrate
 from telemetry.metrics import Metrics
@@ -34,7 +34,7 @@ def url(database: Database) -> URL:
 @asynccontextmanager
 async def candidate(url: URL, name: str) -> AsyncIterator[tuple[Leadership, Metrics]]:
     metrics = Metrics.create()
-    async with open_leadership(url, metrics.leader, name=name) as leadership:
+    async with open_leadership(Login(url, WRITER), metrics.leader, name=name) as leadership:
         yield leadership, metrics
 
 
