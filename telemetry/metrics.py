@@ -22,6 +22,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from telemetry.ledger_metrics import LeaderMetrics, ReplicaMetrics
+
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
 IngestOutcome = Literal["accepted", "duplicate", "rejected", "overloaded", "unavailable"]
 CommitOutcome = Literal["committed", "failed"]
@@ -31,9 +33,6 @@ OperationOutcome = Literal["succeeded", "partial", "failed"]
 RedisOutcome = Literal["succeeded", "refused", "failed", "skipped"]
 LiveField = Literal["liveEvents", "liveActivity"]
 PersistedPlace = Literal["memory", "redis", "nowhere"]
-ReadTarget = Literal["replica", "primary"]
-ReadOutcome = Literal["succeeded", "failed"]
-BreakerName = Literal["closed", "half_open", "open"]
 JobOutcome = Literal["succeeded", "failed", "timed_out", "cancelled", "overlapped", "not_leader"]
 
 _HTTP_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -267,50 +266,6 @@ class RedisMetrics:
         }
 
 
-class ReplicaMetrics:
-    """Where the ledger is read, and how its replica is."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.lag_seconds = Gauge(
-            "footfall_replica_lag_seconds",
-            "Age of the newest commit that the replica had replayed when it was last seen.",
-            registry=registry,
-        )
-        reads = Counter(
-            "footfall_replica_reads_total",
-            "Reads of the ledger by SELECT-only connections, by server and by outcome.",
-            ["target", "outcome"],
-            registry=registry,
-        )
-        targets: tuple[ReadTarget, ...] = get_args(ReadTarget)
-        outcomes: tuple[ReadOutcome, ...] = get_args(ReadOutcome)
-        self.reads: Mapping[tuple[ReadTarget, ReadOutcome], Counter] = {
-            pair: reads.labels(*pair) for pair in product(targets, outcomes)
-        }
-        state = Gauge(
-            "footfall_replica_breaker_state",
-            "1 for the state of the circuit breaker before the replica, 0 for the others.",
-            ["state"],
-            registry=registry,
-        )
-        transitions = Counter(
-            "footfall_replica_breaker_transitions_total",
-            "Changes of that breaker, by the new state.",
-            ["state"],
-            registry=registry,
-        )
-        states: tuple[BreakerName, ...] = get_args(BreakerName)
-        self._states: Mapping[str, Gauge] = {name: state.labels(name) for name in states}
-        self.transitions: Mapping[str, Counter] = {
-            name: transitions.labels(name) for name in states
-        }
-
-    def show_breaker(self, state: str) -> None:
-        """Shows the state that the breaker is in."""
-        for name, gauge in self._states.items():
-            gauge.set(name == state)
-
-
 class PersistedMetrics:
     """Where persisted queries are found."""
 
@@ -380,22 +335,6 @@ class JobMetrics:
     def of(self, job: str, outcome: JobOutcome) -> Counter:
         """The counter of one job's runs with one outcome."""
         return self.runs.labels(job, outcome)
-
-
-class LeaderMetrics:
-    """Whether this process runs the jobs that run once."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.is_leader = Gauge(
-            "footfall_leader",
-            "1 while this process leads, which means that it runs the jobs that run once.",
-            registry=registry,
-        )
-        self.elections = Counter(
-            "footfall_leader_elections_total",
-            "Times that this process began to lead.",
-            registry=registry,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from data.postgres.engine import (
     ledger_errors,
     open_engine,
 )
-from telemetry.metrics import LeaderMetrics
+from telemetry.ledger_metrics import LeaderMetrics
 
 log = structlog.get_logger()
 

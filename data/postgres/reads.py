@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from data.breaker import Breaker, BreakerState
 from data.postgres.engine import LedgerConflict, LedgerUnavailable
 from data.postgres.standby import StandbyState, standby_state
-from telemetry.metrics import ReadOutcome, ReadTarget, ReplicaMetrics
+from telemetry.ledger_metrics import ReadOutcome, ReadTarget, ReplicaMetrics
 
 log = structlog.get_logger()
 

@@ -115,6 +115,7 @@ async def under_load(pair: Replicated, home: Path, **settings: str) -> AsyncIter
     """A service with senders and askers; they end, and all is counted, when the block is left."""
     service = await launch(
         home,
+        None,
         DATABASE_URL=pair.primary.url(),
         REPLICA_DATABASE_URL=pair.standby.url("replica_user"),
         **settings,
@@ -146,6 +147,7 @@ async def _settle(pair: Replicated, load: Load) -> None:
     await load.service.until_followed(committed.isoformat(), SECONDS)
     assert await load.service.stop() == 0
     await pair.caught_up()
+    counts: Counter[str] = Counter()
     for server in (pair.primary, pair.standby):
         connection = await server.connect()
         rows = await connection.fetch("select event_id::text from events")

@@ -40,7 +40,7 @@ async def test_a_service_that_leads_and_is_killed_or_frozen_is_replaced(
     async with AsyncExitStack() as stack:
         services = []
         for name in ("first", "second", "third"):
-            service = await launch(tmp_path / name, **environment)
+            service = await launch(tmp_path / name, None, **environment)
             stack.push_async_callback(service.client.aclose)
             stack.push_async_callback(service.stop, signal.SIGKILL)
             services.append(service)
