@@ -61,7 +61,7 @@ class LeaderMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.is_leader = Gauge(
             "footfall_leader",
-            "1 while this process leads, which means that it runs the jobs that run once.",
+            "Whether this process leads (1 or 0): the leader runs the jobs that run once.",
             registry=registry,
         )
         self.elections = Counter(

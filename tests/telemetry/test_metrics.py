@@ -7,8 +7,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry.metrics import IngestOutcome, IngestWay, JobOutcome, Metrics
 
-AREAS = ("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job")
-AREAS += ("replica", "leader")
+AREAS = (
+    *("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job"),
+    *("replica", "leader"),
+)
 UNITS = ("total", "seconds", "bytes", "events", "position", "streams", "state")
 NAME = re.compile(
     rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})|footfall_leader"
