@@ -12,6 +12,7 @@ from data.group_commit import GroupCommit
 from data.live import Live
 from data.persisted import PersistedQueries
 from data.postgres.directory import Directory
+from data.postgres.leadership import Leadership
 from data.postgres.ledger import Ledger
 from data.postgres.salts import SaltKeeper
 from data.redis.client import RedisConnection
@@ -27,6 +28,7 @@ class Resources:
     """Opened in order by the server, closed in reverse; handed to resolvers and jobs."""
 
     ledger: Ledger
+    leadership: Leadership
     directory: Directory
     committer: GroupCommit
     columnar: ColumnarCopy

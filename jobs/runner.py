@@ -122,6 +122,14 @@ class JobRunner(Generic[ResourcesT]):
             if entry.job.at_start:
                 _ = self._begin(entry.job, self._run_if_leader(entry))
 
+    def took_over(self) -> None:
+        """Makes up, in a process that begins to lead, for what fell due while nobody did."""
+        if self._is_closed:
+            return
+        for entry in self._entries.values():
+            if entry.job.at_start and not entry.job.everywhere and not entry.turn.locked():
+                _ = self._begin(entry.job, self._run_if_leader(entry))
+
     async def close(self) -> None:
         """Begins no more runs, and returns when those under way have ended or were cancelled."""
         self._is_closed = True
@@ -169,6 +177,8 @@ class JobRunner(Generic[ResourcesT]):
             await self._run(entry)
 
     async def _is_leader(self, job: Job[ResourcesT]) -> bool:
+        if job.everywhere:
+            return True
         try:
             async with asyncio.timeout(job.deadline.total_seconds()):
                 return await self._around.leader()

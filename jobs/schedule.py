@@ -50,9 +50,13 @@ class Cron:
 class Job(Generic[ResourcesT]):
     """One row of the job table. `run` gets the resources and the time of its start (UTC).
 
-    A run is cancelled after `deadline`. `at_start` adds a run right after opening. Closing waits
+    A run is cancelled after `deadline`. `at_start` adds a run right after opening, and whenever the
+    process begins to lead. Closing waits
     for `grace` before it cancels a run. Runs longer than `slow_after` get a line at info level.
     What a job hands to a thread goes on after a cancellation: keep such work shorter than that.
+    A job runs in the process that leads and nowhere else, unless it is to run `everywhere`. A
+    process that was frozen in the middle of a run goes on with it beside its successor: what a job
+    does must do no harm when it is done twice.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Job(Generic[ResourcesT]):
     at_start: bool = False
     grace: timedelta = timedelta(seconds=10)
     slow_after: timedelta = timedelta(seconds=5)
+    everywhere: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -6,6 +6,7 @@ from data.resources import Resources
 from jobs.destroy_salts import destroy_salts
 from jobs.make_partitions import make_partitions
 from jobs.schedule import Cron, Every, Job
+from jobs.send_heartbeat import send_heartbeat
 
 JOBS: tuple[Job[Resources], ...] = (
     Job(
@@ -21,5 +22,12 @@ JOBS: tuple[Job[Resources], ...] = (
         Cron("0 0 * * *"),
         deadline=timedelta(minutes=1),
         at_start=True,
+    ),
+    # So that the replica's lag is a matter of seconds on an idle primary, too.
+    Job(
+        "send_heartbeat",
+        send_heartbeat,
+        Every(timedelta(seconds=1)),
+        deadline=timedelta(seconds=5),
     ),
 )

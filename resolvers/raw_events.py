@@ -108,9 +108,9 @@ async def receipts(
         raise BadUserInput("eventIds", f"at most {MAX_RECEIPTS} ids can be asked at once")
     ledger = ctx.resources.ledger
     try:
-        found = await receipts_in(ledger.reader, site.site_id, event_ids)
+        found = await ledger.reads.run(lambda at: receipts_in(at, site.site_id, event_ids))
         unknown = [event_id for event_id in event_ids if event_id not in found]
-        if unknown and ledger.has_replica:
+        if unknown and ledger.reads.has_replica:
             # A replica may be a moment behind; "never heard of it" is the primary's to say.
             found |= await receipts_in(ledger.writer, site.site_id, unknown)
     except (LedgerUnavailable, LedgerRefused) as error:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from data.breaker import BreakerState
 from data.event_store import StoreUnavailable
 from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from data.postgres.feed import feed_state
+from data.postgres.leadership import Leadership
+from data.postgres.reads import Reads
 from data.redis.client import RedisConnection
 from data.resources import Resources
 from resolvers.access import require_service_wide
@@ -50,14 +53,14 @@ async def system_state(resources: Resources) -> SystemState:
     """Look at every part, each for two seconds at most."""
     ledger, replica = await asyncio.gather(
         _ledger_part("ledger", resources.ledger.writer),
-        _ledger_part("replica", resources.ledger.reader),
+        _replica_part(resources.ledger.reads),
     )
     columnar, copy_position, through = await _columnar_part(resources)
     redis = [_redis_part(resources.redis)] if resources.redis else []
     return SystemState(
-        parts=[ledger[0], replica[0], columnar, *redis],
+        parts=[ledger[0], replica[0], columnar, *redis, _leader_part(resources.leadership)],
         data_through=through,
-        ledger_position=replica[1] if replica[1] is not None else ledger[1],
+        ledger_position=ledger[1] if ledger[1] is not None else replica[1],
         copy_position=copy_position,
         pending_events=resources.committer.pending_events,
     )
@@ -70,6 +73,30 @@ async def _ledger_part(name: str, engine: Engine) -> tuple[Part, int | None]:
     except (LedgerUnavailable, LedgerRefused, TimeoutError):
         return Part(name, PartStatus.DOWN, "PostgreSQL does not answer"), None
     return Part(name, PartStatus.OK, f"at position {state.newest} of the change feed"), state.newest
+
+
+async def _replica_part(reads: Reads) -> tuple[Part, int | None]:
+    replica = reads.replica
+    if replica is None:
+        return await _ledger_part("replica", reads.primary)
+    if replica.breaker.state is not BreakerState.CLOSED or replica.state is None:
+        detail = f"it does not answer, reads go to the primary; breaker {replica.breaker.state}"
+        return Part("replica", PartStatus.DOWN, detail), None
+    seen = replica.state
+    lag = "an unknown time" if seen.lag is None else f"{seen.lag:.1f} s"
+    behind = f"at position {seen.newest} of the change feed, {lag} behind; breaker closed"
+    if replica.is_lagging:
+        detail = f"lags too far, reads go to the primary while that answers; {behind}"
+        return Part("replica", PartStatus.DEGRADED, detail), seen.newest
+    return Part("replica", PartStatus.OK, behind), seen.newest
+
+
+def _leader_part(leadership: Leadership) -> Part:
+    leader = leadership.leader
+    if leader is None:
+        return Part("leader", PartStatus.DEGRADED, "no process leads: jobs that run once wait")
+    who = "this process" if leadership.is_leader else "another process"
+    return Part("leader", PartStatus.OK, f"{who} leads: {leader}")
 
 
 async def _columnar_part(resources: Resources) -> tuple[Part, int | None, datetime | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 
@@ -16,6 +16,7 @@ from data.persisted import OwnPersistedQueries
 from data.postgres.append import append, make_partitions_ahead
 from data.postgres.directory import Directory
 from data.postgres.engine import parse_url
+from data.postgres.leadership import open_leadership
 from data.postgres.ledger import LedgerAddress, open_ledger
 from data.postgres.salts import SaltKeeper
 from data.redis.client import RedisConnection, open_redis
@@ -47,6 +48,7 @@ def ledger_address(settings: Settings) -> LedgerAddress:
         replica_url=(
             parse_url(settings.replica_database_url) if settings.replica_database_url else None
         ),
+        replica_max_lag=timedelta(seconds=settings.replica_max_lag_seconds),
     )
 
 
@@ -79,14 +81,16 @@ async def open_resources(
             )
         )
         secrets = load_secrets(settings.home / "secrets.json")
-        ledger = await stack.enter_async_context(open_ledger(ledger_address(settings)))
+        ledger = await stack.enter_async_context(
+            open_ledger(ledger_address(settings), metrics=metrics)
+        )
         await make_partitions_ahead(ledger.writer, utc_now())
         slot = stack.enter_context(take_slot(settings.home / "columnar"))
         columnar = await stack.enter_async_context(
             open_columnar(slot, ledger_id=str(ledger.ledger_id), metrics=metrics)
         )
         follower = await stack.enter_async_context(
-            following(Follower(columnar, ledger.reader, ledger.writer, metrics.follow))
+            following(Follower(columnar, ledger.reads, ledger.writer, metrics.follow))
         )
         live = await stack.enter_async_context(
             open_live(follower, clock=utc_now, metrics=metrics.live)
@@ -109,8 +113,12 @@ async def open_resources(
                 partial(append, ledger.writer), on_commit=on_commit, metrics=metrics.ingest
             )
         )
+        leadership = await stack.enter_async_context(
+            open_leadership(ledger.writer_login, metrics.leader)
+        )
         resources = Resources(
             ledger=ledger,
+            leadership=leadership,
             directory=Directory(ledger.writer),
             committer=committer,
             columnar=columnar,
@@ -129,15 +137,11 @@ async def open_resources(
             clock=utc_now,
         )
         runner = await stack.enter_async_context(
-            open_jobs(JOBS, resources, clock=utc_now, metrics=metrics, leader=_always)
+            open_jobs(JOBS, resources, clock=utc_now, metrics=metrics, leader=leadership.leads)
         )
+        leadership.on_elected = runner.took_over
         yield resources, runner
 
 
 async def _enter_redis(stack: AsyncExitStack, url: str, metrics: Metrics) -> RedisConnection | None:
     return await stack.enter_async_context(open_redis(url, metrics.redis)) if url else None
-
-
-async def _always() -> bool:
-    """Every process runs the jobs: those there are may run twice without harm."""
-    return True

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65_535)
     database_url: str = Field(default="", repr=False)
     replica_database_url: str = Field(default="", repr=False)
+    replica_max_lag_seconds: float = Field(default=60, gt=0, le=86_400)
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     redis_url: str = Field(default="", repr=False)

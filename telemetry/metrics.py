@@ -22,6 +22,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from telemetry.ledger_metrics import LeaderMetrics, ReplicaMetrics
 from telemetry.tallies import Spread, Spreads, Tallies, Tally
 
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
@@ -348,9 +349,11 @@ class Metrics:
     follow: FollowMetrics
     store: StoreMetrics
     redis: RedisMetrics
+    replica: ReplicaMetrics
     persisted: PersistedMetrics
     live: LiveMetrics
     job: JobMetrics
+    leader: LeaderMetrics
 
     @classmethod
     def create(cls) -> "Metrics":
@@ -367,9 +370,11 @@ class Metrics:
             follow=FollowMetrics(registry),
             store=StoreMetrics(registry),
             redis=RedisMetrics(registry),
+            replica=ReplicaMetrics(registry),
             persisted=PersistedMetrics(registry),
             live=LiveMetrics(registry),
             job=JobMetrics(registry),
+            leader=LeaderMetrics(registry),
         )
 
     def render(self) -> tuple[bytes, str]:

@@ -1,9 +1,9 @@
-"""How a ledger is, for those who look after it: version, clock, rights, partitions, replica."""
+"""How a ledger is, for those who look after it: version, clock, rights, partitions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import asyncpg
 from sqlalchemy import URL, text
@@ -25,12 +25,6 @@ from pg_inherits
 where inhparent = 'events'::regclass
 """
 
-_REPLICA = """
-select pg_is_in_recovery() as is_standby,
-       clock_timestamp() - pg_last_xact_replay_timestamp() as since_last_commit
-"""
-
-
 # The last one is what a standby says to a transaction that wants to write.
 _REFUSED = (
     asyncpg.InsufficientPrivilegeError,
@@ -46,14 +40,6 @@ class Server:
     major: int
     version: str
     now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Replica:
-    """The server that reads go to; `since_last_commit` is None where it is no standby."""
-
-    is_standby: bool
-    since_last_commit: timedelta | None
 
 
 async def server_of(url: URL) -> Server:
@@ -74,14 +60,6 @@ async def partitions_until(engine: AsyncEngine) -> date | None:
         async with engine.connect() as connection:
             found: date | None = (await connection.execute(text(_NEWEST_PARTITION))).scalar_one()
             return found
-
-
-async def replica_of(reader: AsyncEngine) -> Replica:
-    """How the server is that reads go to."""
-    with ledger_errors():
-        async with reader.connect() as connection:
-            row = (await connection.execute(text(_REPLICA))).one()
-            return Replica(row.is_standby, row.since_last_commit)
 
 
 async def can_write(engine: AsyncEngine) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -22,6 +23,10 @@ READER = "replica_user"
 
 class LedgerUnavailable(Exception):
     """The ledger cannot be reached or cannot work now; trying again later may help."""
+
+
+class LedgerConflict(LedgerUnavailable):
+    """A statement was given up as it stood in the way of another: of replaying, on a standby."""
 
 
 class LedgerRefused(Exception):
@@ -39,6 +44,7 @@ class Login:
     role: str
     connections: int = 5
     timeout: timedelta = timedelta(seconds=30)
+    connect_timeout: timedelta = timedelta(seconds=5)
     settings: tuple[tuple[str, str], ...] = ()
 
 
@@ -73,29 +79,37 @@ async def open_engine(login: Login) -> AsyncIterator[AsyncEngine]:
         pool_pre_ping=False,
         connect_args={
             "server_settings": _settings(login),
-            "timeout": 5,
+            "timeout": login.connect_timeout.total_seconds(),
             "command_timeout": login.timeout.total_seconds(),
         },
     )
+    event.listen(engine.sync_engine, "checkout", _renew_if_closed)
+    event.listen(engine.sync_engine, "invalidate", _cut)
     try:
         yield engine
     finally:
         await engine.dispose()
 
 
+def _cut(connection: Any, *_: object) -> None:
+    """Ends a connection that failed without a word: an orderly end waits for a server that hangs."""
+    connection.driver_connection.terminate()
+
+
+def _renew_if_closed(connection: Any, *_: object) -> None:
+    """Has the pool connect anew, so that a server's restart fails nobody who comes after it."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
 # What PostgreSQL says about the data it was given (22: data, 23: integrity), as against its state.
 _REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, UnicodeError)
-_LOST = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InterfaceError,
-    # What asyncpg raises where a connection breaks in the middle of a COPY.
-    asyncpg.InternalClientError,
-    OSError,
-)
+# Also what a standby says to a statement that reads what has to be replayed away.
+_CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _OUTAGES = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    # What asyncpg raises where a connection breaks in the middle of a COPY.
     asyncpg.InternalClientError,
     SQLAlchemyError,
     OSError,
@@ -112,6 +126,8 @@ def ledger_errors() -> Iterator[None]:
         cause = getattr(error.orig, "__cause__", None) if isinstance(error, DBAPIError) else error
         if isinstance(cause, _REFUSALS):
             raise LedgerRefused(_gist(cause)) from error
+        if isinstance(cause, _CONFLICTS):
+            raise LedgerConflict(_gist(cause)) from error
         raise LedgerUnavailable(_gist(cause or error)) from error
 
 
@@ -143,11 +159,7 @@ async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connec
             assert driver is not None
             try:
                 yield driver
-            except BaseException as error:
+            except BaseException:
                 # Also when the caller is cancelled in the middle of a statement.
-                driver.terminate()
                 await connection.invalidate()
-                if isinstance(error, _LOST):
-                    # The server has gone: none of the pool's other connections is any better.
-                    await engine.dispose()
                 raise

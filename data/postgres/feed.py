@@ -52,9 +52,11 @@ _TEXTS = (
 )
 
 # `now()` is taken before the statement's snapshot, so everything committed before it is seen. On
-# a standby the word is the last replayed commit's: what came after it is not here yet.
+# a standby the word is the last replayed commit's: what came after it is not here yet. That one is
+# looked up after the snapshot, so it holds for the next statement's.
 _STATE = """
 select
+    pg_is_in_recovery() as is_standby,
     case
         when pg_is_in_recovery() then coalesce(pg_last_xact_replay_timestamp(), to_timestamp(0))
         else now()
@@ -63,15 +65,15 @@ select
     known.batch_id as known_batch_id,
     known.committed_at as known_committed_at
 from (select 1) as one
-left join ingest_batches as known on known.position = :position
+left join ingest_batches as known on known.position = $1
 """
 
 _BATCHES = """
 select position, batch_id, events, committed_at
 from ingest_batches
-where position > :position
+where position > $1
 order by position
-limit :most
+limit $2
 """
 
 
@@ -83,6 +85,7 @@ class FeedState:
     `known` is what the feed has at the position that was asked about, None if it has nothing.
     """
 
+    is_standby: bool
     through: datetime
     newest: int
     known: Watermark | None
@@ -109,31 +112,29 @@ async def ledger_id(engine: AsyncEngine) -> UUID:
 
 async def feed_state(engine: AsyncEngine, position: int) -> FeedState:
     """The feed's end, and what it holds at `position`."""
-    with ledger_errors():
-        async with engine.connect() as connection:
-            row = (await connection.execute(text(_STATE), {"position": position})).one()
+    async with driver_connection(engine) as connection:
+        row = await connection.fetchrow(_STATE, position)
+        through = row["through"]
+        if row["is_standby"]:
+            row = await connection.fetchrow(_STATE, position)
     known = None
-    if row.known_batch_id is not None:
-        known = Watermark(position, row.known_batch_id, row.known_committed_at)
-    return FeedState(row.through, row.newest or 0, known)
+    if row["known_batch_id"] is not None:
+        known = Watermark(position, row["known_batch_id"], row["known_committed_at"])
+    return FeedState(row["is_standby"], through, row["newest"] or 0, known)
 
 
 async def next_slice(engine: AsyncEngine, after: int, *, most_events: int) -> Slice | None:
     """The batches after a position, as many as hold `most_events`; at least one if there is any."""
-    with ledger_errors():
-        async with engine.connect() as connection:
-            rows = await connection.execute(
-                text(_BATCHES), {"position": after, "most": MAX_BATCHES}
-            )
-            batches = rows.all()
+    async with driver_connection(engine) as connection:
+        batches = await connection.fetch(_BATCHES, after, MAX_BATCHES)
     if not batches:
         return None
     events, last = 0, batches[0]
     for batch in batches:
-        if events and events + batch.events > most_events:
+        if events and events + batch["events"] > most_events:
             break
-        events, last = events + batch.events, batch
-    watermark = Watermark(last.position, last.batch_id, last.committed_at)
+        events, last = events + batch["events"], batch
+    watermark = Watermark(last["position"], last["batch_id"], last["committed_at"])
     return Slice(after, watermark, events)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -15,7 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from data.postgres.engine import READER, WRITER, Login, open_engine
 from data.postgres.feed import ledger_id
 from data.postgres.migrate import migrate, pending
+from data.postgres.reads import MAX_LAG, ReadPace, Reads, Replica, open_reads
 from data.postgres.supervision import supervised_server
+from telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -26,6 +29,7 @@ _READ_BY_INDEX = (
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
 )
+_REPLICA_CONNECT = timedelta(seconds=2)
 
 
 class MigrationsPending(Exception):
@@ -39,17 +43,21 @@ class LedgerAddress:
     home: Path
     database_url: URL | None = None
     replica_url: URL | None = None
+    replica_max_lag: timedelta = MAX_LAG
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The ledger: `writer` on the primary, `reader` on the replica or, without one, there too."""
+    """The ledger: `writer` on the primary, `reads` as a role that can only SELECT.
+
+    `writer_login` is for a session of one's own.
+    """
 
     ledger_id: UUID
     writer: AsyncEngine
-    reader: AsyncEngine
+    writer_login: Login
+    reads: Reads
     is_embedded: bool
-    has_replica: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,7 @@ class LedgerUrls:
     admin: URL
     writer: URL
     reader: URL
+    replica: URL | None = None
 
 
 @asynccontextmanager
@@ -68,7 +77,8 @@ async def ledger_urls(address: LedgerAddress) -> AsyncIterator[LedgerUrls]:
         yield LedgerUrls(
             admin=address.database_url,
             writer=address.database_url,
-            reader=address.replica_url or address.database_url,
+            reader=address.database_url,
+            replica=address.replica_url,
         )
         return
     async with supervised_server(address.home) as server:
@@ -94,8 +104,11 @@ async def bring_up_to_date(urls: LedgerUrls, address: LedgerAddress) -> None:
 
 
 @asynccontextmanager
-async def open_ledger(address: LedgerAddress, *, connections: int = 5) -> AsyncIterator[Ledger]:
-    """The ledger, ready for use; `connections` is the size of each of its two pools."""
+async def open_ledger(
+    address: LedgerAddress, *, connections: int = 5, metrics: Metrics | None = None
+) -> AsyncIterator[Ledger]:
+    """The ledger, ready for use; `connections` is the size of each of its pools."""
+    metrics = metrics or Metrics.create()
     async with AsyncExitStack() as stack:
         urls = await stack.enter_async_context(ledger_urls(address))
         await bring_up_to_date(urls, address)
@@ -103,10 +116,23 @@ async def open_ledger(address: LedgerAddress, *, connections: int = 5) -> AsyncI
         reader = replace(writer, url=urls.reader, role=READER, settings=_READ_BY_INDEX)
         writer_engine = await stack.enter_async_context(open_engine(writer))
         reader_engine = await stack.enter_async_context(open_engine(reader))
+        identity = await ledger_id(writer_engine)
+        replica = None
+        if urls.replica is not None:
+            login = replace(reader, url=urls.replica, connect_timeout=_REPLICA_CONNECT)
+            replica = Replica(
+                await stack.enter_async_context(open_engine(login)),
+                await stack.enter_async_context(open_engine(replace(login, connections=1))),
+                identity,
+                address.replica_max_lag,
+                metrics.replica,
+                ReadPace(),
+            )
+        reads = Reads(reader_engine, replica, metrics.replica)
         yield Ledger(
-            ledger_id=await ledger_id(writer_engine),
+            ledger_id=identity,
             writer=writer_engine,
-            reader=reader_engine,
+            writer_login=writer,
+            reads=await stack.enter_async_context(open_reads(reads)),
             is_embedded=address.database_url is None,
-            has_replica=address.replica_url is not None,
         )

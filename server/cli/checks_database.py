@@ -10,10 +10,11 @@ from data.columnar import is_taken
 from data.duckdb.copy_file import CopyInUse, CopyUnusable
 from data.duckdb.store import open_copy
 from data.event_store import StoreUnavailable
-from data.postgres.checkup import can_write, partitions_until, replica_of, server_of
+from data.postgres.checkup import can_write, partitions_until, server_of
 from data.postgres.feed import feed_state
 from data.postgres.ledger import Ledger, LedgerUrls, ledger_urls, open_ledger
 from data.postgres.migrate import pending
+from data.postgres.reads import Replica
 from server.cli.checks import Check, Status, problem_of
 from server.cli.rebuild import slots_in
 from server.cli.terminal import waiting
@@ -79,8 +80,8 @@ async def _ledger_checks(settings: Settings, ledger: Ledger) -> AsyncIterator[Ch
     for check in (await _writer(ledger), await _reader(ledger), await _partitions(ledger)):
         yield check
     state = await feed_state(ledger.writer, 0)
-    if ledger.has_replica:
-        yield await _replica(ledger, state.newest)
+    if ledger.reads.replica is not None:
+        yield _replica(ledger.reads.replica, state.newest)
     for slot in slots_in(settings.home / "columnar"):
         yield await _columnar(slot, ledger, state.newest)
 
@@ -97,7 +98,7 @@ async def _writer(ledger: Ledger) -> Check:
 
 
 async def _reader(ledger: Ledger) -> Check:
-    if not await can_write(ledger.reader):
+    if not await can_write(ledger.reads.primary):
         return Check("reader role", Status.OK, "replica_user can only read")
     return Check(
         "reader role",
@@ -118,19 +119,21 @@ async def _partitions(ledger: Ledger) -> Check:
     return Check("partitions", Status.WARNING, words, advice)
 
 
-async def _replica(ledger: Ledger, newest: int) -> Check:
-    replica = await replica_of(ledger.reader)
-    behind = newest - (await feed_state(ledger.reader, 0)).newest
-    if not replica.is_standby:
+def _replica(replica: Replica, newest: int) -> Check:
+    # The ledger has looked at it while it was being opened.
+    seen = replica.state
+    if seen is None:
         return Check(
             "replica",
             Status.WARNING,
-            "REPLICA_DATABASE_URL names a server that is no standby",
-            "let it name a hot standby of DATABASE_URL, or leave it out",
+            f"REPLICA_DATABASE_URL cannot be read from ({replica.reason})",
+            "start it, or let the URL name a hot standby of DATABASE_URL; until then reads go to "
+            "the primary",
         )
+    behind = newest - seen.newest
     if behind <= 0:
         return Check("replica", Status.OK, "a standby that has every commit")
-    since = f", the last one {replica.since_last_commit} old" if replica.since_last_commit else ""
+    since = f", the last one {seen.lag:.1f} s old" if seen.lag is not None else ""
     return Check(
         "replica",
         Status.WARNING,

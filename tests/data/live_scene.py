@@ -19,6 +19,7 @@ from data.follower import Follower, following
 from data.live import Live, open_live
 from data.postgres.append import append
 from data.postgres.feed import feed_state, ledger_id
+from data.postgres.reads import Reads
 from telemetry.metrics import Metrics
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -75,7 +76,7 @@ async def opened(
         identity = str(await ledger_id(writer))
         async with (
             open_columnar(slot, ledger_id=identity, metrics=metrics) as copy,
-            following(Follower(copy, reader, writer, metrics.follow)) as follower,
+            following(Follower(copy, Reads(reader), writer, metrics.follow)) as follower,
             open_live(follower, clock=clock, metrics=metrics.live) as live,
         ):
             async with asyncio.timeout(SECONDS):

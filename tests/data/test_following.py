@@ -17,6 +17,7 @@ from data.events import Event
 from data.follower import Follower, following
 from data.postgres.append import append
 from data.postgres.feed import feed_state, ledger_id
+from data.postgres.reads import Reads
 from data.queries import EventCountsQuery, Scope
 from data.rebuild_requests import read_note, request_rebuild
 from telemetry.metrics import Metrics
@@ -46,7 +47,7 @@ async def follow(
         identity = str(await ledger_id(writer))
         async with (
             open_columnar(slot, ledger_id=identity, metrics=metrics) as copy,
-            following(Follower(copy, reader, writer, metrics.follow)) as follower,
+            following(Follower(copy, Reads(reader), writer, metrics.follow)) as follower,
         ):
             yield follower, copy, metrics
 

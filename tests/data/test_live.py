@@ -16,6 +16,7 @@ from data.follower import Follower
 from data.live import Live
 from data.live_events import EventBounds, LiveEvents
 from data.live_streams import EventStream
+from data.postgres.reads import Reads
 from data.queries import EVERYTHING, EventFilter, Field, StringFilter
 from tests.data.live_scene import NOW, SECONDS, Scene, opened, until
 from tests.fixtures.ledger import Database
@@ -291,7 +292,7 @@ async def test_an_error_thrown_into_a_stream_comes_back_and_ends_it() -> None:
 
 
 async def test_nothing_can_be_listened_to_before_the_ledger_was_seen(scene: Scene) -> None:
-    follower = Follower(scene.copy, scene.writer, scene.writer, scene.metrics.follow)
+    follower = Follower(scene.copy, Reads(scene.writer), scene.writer, scene.metrics.follow)
     blind = Live(follower, LiveEvents(scene.copy, scene.metrics.live), scene.live.current_activity)
 
     with pytest.raises(StoreUnavailable):

@@ -198,6 +198,37 @@ async def test_a_process_that_does_not_lead_runs_nothing_until_it_does(bench: Be
         await until(lambda: len(bench.notes) >= 1)
 
 
+async def test_a_job_that_runs_everywhere_asks_for_no_leader(bench: Bench) -> None:
+    bench.leads = False
+    async with bench.running(
+        Job("everywhere", note, OFTEN, deadline=MINUTE, everywhere=True),
+        Job("once", fail, OFTEN, deadline=MINUTE),
+    ):
+        await until(lambda: len(bench.notes) >= 3)
+        await until(lambda: bench.count("once", "not_leader") >= 3)
+    assert bench.count("everywhere", "not_leader") == 0
+    assert bench.count("once", "failed") == 0
+
+
+async def test_a_process_that_takes_over_makes_up_for_what_is_done_at_the_start(
+    bench: Bench,
+) -> None:
+    bench.leads = False
+    async with bench.running(
+        Job("at_start", note, NEVER, deadline=MINUTE, at_start=True),
+        Job("everywhere", note, NEVER, deadline=MINUTE, at_start=True, everywhere=True),
+        Job("later", fail, NEVER, deadline=MINUTE),
+    ) as runner:
+        await until(lambda: bench.count("at_start", "not_leader") == 1)
+        bench.leads = True
+        runner.took_over()
+        await until(lambda: bench.count("at_start", "succeeded") == 1)
+        assert bench.count("everywhere", "succeeded") == 1
+        assert bench.count("later", "failed") == 0
+    runner.took_over()
+    assert bench.count("at_start", "succeeded") == 1
+
+
 async def test_a_process_that_cannot_ask_who_leads_runs_nothing(
     bench: Bench, sink: StringIO
 ) -> None:

@@ -7,9 +7,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry.metrics import IngestOutcome, IngestWay, JobOutcome, Metrics
 
-AREAS = ("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job")
-UNITS = ("total", "seconds", "bytes", "events", "position", "streams")
-NAME = re.compile(rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})")
+AREAS = (
+    *("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job"),
+    *("replica", "leader"),
+)
+UNITS = ("total", "seconds", "bytes", "events", "position", "streams", "state")
+NAME = re.compile(
+    rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})|footfall_leader"
+)
 # Who is asked for, or by whom, may never become a label: there is no bound to how many there are.
 UNBOUNDED = {"site", "site_id", "user", "user_id", "visitor_id", "path", "url", "ip", "address"}
 
@@ -57,6 +62,10 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_store_failures_total",
         "footfall_store_interruptions_total",
         "footfall_redis_uses_total",
+        "footfall_replica_lag_seconds",
+        "footfall_replica_reads_total",
+        "footfall_replica_breaker_state",
+        "footfall_replica_breaker_transitions_total",
         "footfall_persisted_lookups_total",
         "footfall_live_open_streams",
         "footfall_live_dropped_events_total",
@@ -64,6 +73,8 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_job_runs_total",
         "footfall_job_run_duration_seconds",
         "footfall_job_last_success_timestamp_seconds",
+        "footfall_leader",
+        "footfall_leader_elections_total",
     }
 
 
