@@ -9,6 +9,7 @@ from datetime import datetime
 from data.columnar import ColumnarCopy
 from data.follower import Follower
 from data.group_commit import GroupCommit
+from data.intake import Intake
 from data.live import Live
 from data.persisted import PersistedQueries
 from data.postgres.directory import Directory
@@ -29,6 +30,7 @@ class Resources:
     ledger: Ledger
     directory: Directory
     committer: GroupCommit
+    intake: Intake
     columnar: ColumnarCopy
     follower: Follower
     live: Live

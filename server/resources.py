@@ -11,6 +11,7 @@ from importlib.metadata import version
 from data.columnar import open_columnar, take_slot
 from data.follower import Follower, following
 from data.group_commit import open_group_commit
+from data.intake import Intake, LedgerStore
 from data.live import open_live
 from data.persisted import OwnPersistedQueries
 from data.postgres.append import append, make_partitions_ahead
@@ -113,6 +114,7 @@ async def open_resources(
             ledger=ledger,
             directory=Directory(ledger.writer),
             committer=committer,
+            intake=Intake((LedgerStore(committer),)),
             columnar=columnar,
             follower=follower,
             live=live,
