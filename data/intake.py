@@ -20,8 +20,9 @@ class NotTaken(Exception):
 
 
 class StoreAway(NotTaken):
-    """The store cannot take events now. Another may: the same ids again are safe, also where
-    it is unknown whether this one took them.
+    """The store cannot take events now; another may.
+
+    Also where it is unknown whether it took them, as the same ids again are safe.
     """
 
 

@@ -83,7 +83,6 @@ class Outcome:
             for index, result in enumerate(self.results)
         ]
 
-
     def _statuses(self) -> Iterable[ReceiptStatus]:
         """The status of each event that was taken, in order."""
         if self.fresh is None:

@@ -23,9 +23,7 @@ from prometheus_client import (
 )
 
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
-IngestOutcome = Literal[
-    "accepted", "duplicate", "queued", "rejected", "overloaded", "unavailable"
-]
+IngestOutcome = Literal["accepted", "duplicate", "queued", "rejected", "overloaded", "unavailable"]
 CommitOutcome = Literal["committed", "failed"]
 SliceOutcome = Literal["applied", "failed"]
 OperationType = Literal["query", "mutation", "subscription", "unknown"]
