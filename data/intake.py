@@ -27,7 +27,14 @@ class StoreAway(NotTaken):
 
 
 class StoreFull(NotTaken):
-    """The store works, but has more to do than it may; nothing of the request was taken."""
+    """The store works, but has more to do than it may; nothing of the request was taken.
+
+    `retry_after` is in seconds.
+    """
+
+    def __init__(self, reason: str, retry_after: int = 1) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)

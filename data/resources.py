@@ -14,9 +14,11 @@ from data.live import Live
 from data.persisted import PersistedQueries
 from data.postgres.directory import Directory
 from data.postgres.ledger import Ledger
+from data.postgres.lookout import Lookout
 from data.postgres.salts import SaltKeeper
 from data.redis.client import RedisConnection
 from data.secrets import Secrets
+from data.spool.store import Spool
 from telemetry.metrics import Metrics
 from telemetry.tracing import Tracing
 
@@ -31,6 +33,8 @@ class Resources:
     directory: Directory
     committer: GroupCommit
     intake: Intake
+    lookout: Lookout
+    spool: Spool
     columnar: ColumnarCopy
     follower: Follower
     live: Live

@@ -114,7 +114,9 @@ async def take_in(door: Door, sent: Sequence[object], arrival: Arrival, size: in
             taken = await door.intake.submit(events, rejections, size)
     except StoreFull as error:
         counts[door.way, "overloaded"].inc(len(results))
-        raise Overloaded("more events are on their way than can be taken; try again") from error
+        raise Overloaded(
+            "more events are on their way than can be taken; try again", error.retry_after
+        ) from error
     except (StoreAway, LedgerRefused) as error:
         counts[door.way, "unavailable"].inc(len(results))
         raise Unavailable("ledger", "events cannot be stored now; send them again") from error

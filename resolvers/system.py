@@ -12,6 +12,7 @@ from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from data.postgres.feed import feed_state
 from data.redis.client import RedisConnection
 from data.resources import Resources
+from data.spool.store import Spool
 from resolvers.access import require_service_wide
 from resolvers.context import Context
 
@@ -55,7 +56,7 @@ async def system_state(resources: Resources) -> SystemState:
     columnar, copy_position, through = await _columnar_part(resources)
     redis = [_redis_part(resources.redis)] if resources.redis else []
     return SystemState(
-        parts=[ledger[0], replica[0], columnar, *redis],
+        parts=[ledger[0], replica[0], columnar, _spool_part(resources.spool), *redis],
         data_through=through,
         ledger_position=replica[1] if replica[1] is not None else ledger[1],
         copy_position=copy_position,
@@ -93,6 +94,17 @@ def _redis_part(redis: RedisConnection) -> Part:
     if redis.is_available:
         return Part("redis", PartStatus.OK, "persisted queries and wake-ups are shared")
     return Part("redis", PartStatus.DOWN, "Redis does not answer; this process does without it")
+
+
+def _spool_part(spool: Spool) -> Part:
+    held = f"{spool.held_bytes / 1_000_000:.1f} MB wait for the ledger"
+    if spool.failure is not None:
+        return Part("spool", PartStatus.DOWN, f"the disk takes nothing: {spool.failure}; {held}")
+    if spool.is_on and spool.is_full:
+        return Part("spool", PartStatus.DOWN, f"full: {held}")
+    if spool.oldest is not None:
+        return Part("spool", PartStatus.DEGRADED, f"{held}, since {spool.oldest:%Y-%m-%d %H:%M}Z")
+    return Part("spool", PartStatus.OK, "empty" if spool.is_on else "switched off")
 
 
 async def system(ctx: Context) -> SystemState:

@@ -16,7 +16,7 @@ async def health(request: Request) -> JSONResponse:
     runner: JobRunner[Resources] = request.state.jobs
     state = await system_state(resources)
     parts = {part.name: part for part in state.parts}
-    can_ingest = parts["ledger"].status is not PartStatus.DOWN
+    can_ingest = parts["ledger"].status is not PartStatus.DOWN or resources.spool.can_take
     is_whole = all(part.status is PartStatus.OK for part in state.parts)
     failing = [job.name for job in runner.states() if job.last_error]
     body = {
@@ -24,6 +24,7 @@ async def health(request: Request) -> JSONResponse:
         "database": parts["ledger"].status.value.lower(),
         "replica": parts["replica"].status.value.lower(),
         "columnar": parts["columnar"].status.value.lower(),
+        "spool": parts["spool"].status.value.lower(),
         "cache": parts["redis"].status.value.lower() if "redis" in parts else "none",
         "scheduler": f"failing: {', '.join(failing)}" if failing else "ok",
         "data_through": state.data_through.isoformat() if state.data_through else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -18,12 +18,15 @@ from data.postgres.append import append, make_partitions_ahead
 from data.postgres.directory import Directory
 from data.postgres.engine import parse_url
 from data.postgres.ledger import LedgerAddress, open_ledger
+from data.postgres.lookout import Lookout, looking_out
 from data.postgres.salts import SaltKeeper
 from data.redis.client import RedisConnection, open_redis
 from data.redis.documents import SharedPersistedQueries
 from data.redis.wakeups import open_wakeups
 from data.resources import Resources
 from data.secrets import load_secrets
+from data.spool.drain import Drain, DrainPace, draining
+from data.spool.store import Spool, SpoolLimits, open_spool
 from jobs.runner import JobRunner, open_jobs
 from jobs.table import JOBS
 from server.settings import Settings
@@ -104,21 +107,35 @@ async def open_resources(
             if wakeups is not None:
                 wakeups.publish(position)
 
+        lookout = await stack.enter_async_context(
+            looking_out(Lookout(ledger.writer, metrics.ledger))
+        )
         # After the follower, so that it closes first and its last commits are still followed.
         committer = await stack.enter_async_context(
             open_group_commit(
-                partial(append, ledger.writer), on_commit=on_commit, metrics=metrics.ingest
+                lookout.bounded(partial(append, ledger.writer)),
+                on_commit=on_commit,
+                metrics=metrics.ingest,
             )
         )
+        spool = await _enter_spool(stack, settings, metrics)
+        await stack.enter_async_context(draining(_drain(spool, lookout, on_commit)))
+        directory = Directory(ledger.writer, lookout)
+        salts = SaltKeeper(ledger.writer, lookout)
+        # At hand from the start: events are taken by them also while the ledger is away.
+        await directory.sites()
+        await salts.salt(utc_now())
         resources = Resources(
             ledger=ledger,
-            directory=Directory(ledger.writer),
+            directory=directory,
             committer=committer,
-            intake=Intake((LedgerStore(committer),)),
+            intake=Intake((LedgerStore(committer, lookout.is_away), spool), lookout.is_away),
+            lookout=lookout,
+            spool=spool,
             columnar=columnar,
             follower=follower,
             live=live,
-            salts=SaltKeeper(ledger.writer),
+            salts=salts,
             persisted=(
                 SharedPersistedQueries(redis, metrics.persisted)
                 if redis
@@ -138,6 +155,20 @@ async def open_resources(
 
 async def _enter_redis(stack: AsyncExitStack, url: str, metrics: Metrics) -> RedisConnection | None:
     return await stack.enter_async_context(open_redis(url, metrics.redis)) if url else None
+
+
+async def _enter_spool(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> Spool:
+    limits = SpoolLimits(held=settings.spool_megabytes * 1024 * 1024)
+    opening = open_spool(
+        settings.home / "spool", limits=limits, clock=utc_now, metrics=metrics.spool
+    )
+    return await stack.enter_async_context(opening)
+
+
+def _drain(spool: Spool, lookout: Lookout, on_commit: Callable[[int], None]) -> Drain:
+    pace = DrainPace()
+    taking = lookout.bounded(partial(append, lookout.engine), pace.commit_seconds)
+    return Drain(spool, taking, lookout, on_commit, pace)
 
 
 async def _always() -> bool:

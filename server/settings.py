@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     redis_url: str = Field(default="", repr=False)
+    spool_megabytes: int = Field(default=1_024, ge=0, le=1_048_576)
     graphql_status_profile: Literal["compatible", "draft"] = "compatible"
     query_timeout_seconds: float = Field(default=30, gt=0, le=600)
     query_cost_limit: int = Field(default=200_000, ge=1_000, le=_INT)

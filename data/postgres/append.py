@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -101,6 +101,10 @@ class Appended:
 
     fresh: list[bool]
     position: int | None
+
+
+# `append` with the engine given, or something like it.
+Append = Callable[[Sequence[Event], Sequence[Rejection]], Awaitable[Appended]]
 
 
 async def append(

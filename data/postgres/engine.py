@@ -83,8 +83,13 @@ async def open_engine(login: Login) -> AsyncIterator[AsyncEngine]:
         await engine.dispose()
 
 
-# What PostgreSQL says about the data it was given (22: data, 23: integrity), as against its state.
-_REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, UnicodeError)
+# What PostgreSQL says about the data it was given (22: data, 23: integrity, 54: size), as against its state.
+_REFUSALS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    UnicodeError,
+)
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
