@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -23,16 +23,14 @@ from tenacity import (
 )
 
 from data.events import Event, Rejection
-from data.postgres.append import MAX_GROUP_EVENTS, Appended
+from data.postgres.append import MAX_GROUP_EVENTS, Append, Appended
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from data.redis.client import RedisUnavailable
 from data.redis.entries import Entry, Undecodable, decode_entry, encode_entry
-from data.redis.queue import Delivery, Letter, Queue, Waiting, waiting_for
-from telemetry.metrics import QueueRefusal, WorkerMetrics
+from data.redis.queue import Delivery, Letter, Queue, Waiting, show_state, waiting_for
+from telemetry.metrics import QueueMetrics, QueueRefusal, WorkerMetrics
 
 log = structlog.get_logger()
-
-Append = Callable[[Sequence[Event], Sequence[Rejection]], Awaitable[Appended]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,7 @@ class Worker:
     append: Append
     on_commit: Callable[[int], None]
     metrics: WorkerMetrics
+    queue_metrics: QueueMetrics
     pace: DrainPace = field(default_factory=DrainPace)
     _in_hand: dict[bytes, Delivery] = field(default_factory=dict)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -115,6 +114,7 @@ class Worker:
         while True:
             with suppress(RedisUnavailable):
                 await self.queue.renew(self.name, list(self._in_hand))
+                show_state(self.queue_metrics, await self.queue.state())
             await asyncio.sleep(self.pace.renew_seconds)
 
     async def _take_turns(self, waiting: Waiting) -> None:

@@ -17,6 +17,8 @@ from data.postgres.ledger import Ledger
 from data.postgres.lookout import Lookout
 from data.postgres.salts import SaltKeeper
 from data.redis.client import RedisConnection
+from data.redis.queue import Queue
+from data.redis.queue_store import QueueStore
 from data.secrets import Secrets
 from data.spool.store import Spool
 from telemetry.metrics import Metrics
@@ -41,6 +43,8 @@ class Resources:
     salts: SaltKeeper
     persisted: PersistedQueries
     redis: RedisConnection | None
+    queue: Queue | None
+    queue_store: QueueStore | None
     secrets: Secrets
     metrics: Metrics
     tracing: Tracing

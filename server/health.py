@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from data.resources import Resources
 from jobs.runner import JobRunner
-from resolvers.system import PartStatus, system_state
+from resolvers.system import PartStatus, queue_takes, system_state
 
 
 async def health(request: Request) -> JSONResponse:
@@ -17,6 +17,7 @@ async def health(request: Request) -> JSONResponse:
     state = await system_state(resources)
     parts = {part.name: part for part in state.parts}
     can_ingest = parts["ledger"].status is not PartStatus.DOWN or resources.spool.can_take
+    can_ingest = can_ingest or queue_takes(resources)
     is_whole = all(part.status is PartStatus.OK for part in state.parts)
     failing = [job.name for job in runner.states() if job.last_error]
     body = {
@@ -25,6 +26,7 @@ async def health(request: Request) -> JSONResponse:
         "replica": parts["replica"].status.value.lower(),
         "columnar": parts["columnar"].status.value.lower(),
         "spool": parts["spool"].status.value.lower(),
+        "queue": parts["queue"].status.value.lower() if "queue" in parts else "none",
         "cache": parts["redis"].status.value.lower() if "redis" in parts else "none",
         "scheduler": f"failing: {', '.join(failing)}" if failing else "ok",
         "data_through": state.data_through.isoformat() if state.data_through else None,

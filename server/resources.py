@@ -11,7 +11,7 @@ from importlib.metadata import version
 from data.columnar import open_columnar, take_slot
 from data.follower import Follower, following
 from data.group_commit import open_group_commit
-from data.intake import Intake, LedgerStore
+from data.intake import Intake, LedgerStore, Store
 from data.live import open_live
 from data.persisted import OwnPersistedQueries
 from data.postgres.append import append, make_partitions_ahead
@@ -22,6 +22,8 @@ from data.postgres.lookout import Lookout, looking_out
 from data.postgres.salts import SaltKeeper
 from data.redis.client import RedisConnection, open_redis
 from data.redis.documents import SharedPersistedQueries
+from data.redis.queue import Queue, QueueLimits
+from data.redis.queue_store import QueueStore, open_queue_store
 from data.redis.wakeups import open_wakeups
 from data.resources import Resources
 from data.secrets import load_secrets
@@ -52,6 +54,11 @@ def ledger_address(settings: Settings) -> LedgerAddress:
             parse_url(settings.replica_database_url) if settings.replica_database_url else None
         ),
     )
+
+
+def queue_limits(settings: Settings) -> QueueLimits:
+    """How much may wait in the queue."""
+    return QueueLimits(events=settings.queue_max_events)
 
 
 def prepare_home(settings: Settings) -> None:
@@ -120,6 +127,9 @@ async def open_resources(
         )
         spool = await _enter_spool(stack, settings, metrics)
         await stack.enter_async_context(draining(_drain(spool, lookout, on_commit)))
+        ledger_and_spool = Intake((LedgerStore(committer, lookout.is_away), spool), lookout.is_away)
+        queue = Queue(redis, ledger.ledger_id, queue_limits(settings)) if redis else None
+        queue_store = await _enter_queue(stack, settings, queue, ledger_and_spool, metrics)
         directory = Directory(ledger.writer, lookout)
         salts = SaltKeeper(ledger.writer, lookout)
         # At hand from the start: events are taken by them also while the ledger is away.
@@ -129,7 +139,11 @@ async def open_resources(
             ledger=ledger,
             directory=directory,
             committer=committer,
-            intake=Intake((LedgerStore(committer, lookout.is_away), spool), lookout.is_away),
+            intake=(
+                Intake((queue_store, *ledger_and_spool.stores), lookout.is_away)
+                if queue_store
+                else ledger_and_spool
+            ),
             lookout=lookout,
             spool=spool,
             columnar=columnar,
@@ -142,6 +156,8 @@ async def open_resources(
                 else OwnPersistedQueries(metrics.persisted)
             ),
             redis=redis,
+            queue=queue,
+            queue_store=queue_store,
             secrets=secrets,
             metrics=metrics,
             tracing=tracing,
@@ -161,6 +177,18 @@ async def _enter_spool(stack: AsyncExitStack, settings: Settings, metrics: Metri
     limits = SpoolLimits(held=settings.spool_megabytes * 1024 * 1024)
     opening = open_spool(
         settings.home / "spool", limits=limits, clock=utc_now, metrics=metrics.spool
+    )
+    return await stack.enter_async_context(opening)
+
+
+async def _enter_queue(
+    stack: AsyncExitStack, settings: Settings, queue: Queue | None, rescue: Store, metrics: Metrics
+) -> QueueStore | None:
+    """The queue as the first store, where events are to go through it."""
+    if settings.ingest_mode != "queue" or queue is None:
+        return None
+    opening = open_queue_store(
+        queue, metrics.queue, rescue=rescue, must_last=settings.is_production
     )
     return await stack.enter_async_context(opening)
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from data.redis import queue_scripts as scripts
 from data.redis.client import Client, RedisConnection
+from telemetry.metrics import QueueMetrics
 
 GROUP = "ledger"
 # A worker that was not heard of for so long is not counted any more.
@@ -194,6 +195,11 @@ class Queue:
             *sections, state = await pipeline.execute()
         return _state(state), {name: value for one in sections for name, value in one.items()}
 
+    async def replay(self, letter_ids: Sequence[str]) -> int:
+        """Queue dead letters anew, as many as there is room for; how many that were."""
+        count: int = await self._run(scripts.REPLAY, self.limits.events, *letter_ids)
+        return count
+
     async def missing(self, entry_ids: Sequence[bytes]) -> set[bytes]:
         """Those of the entries that are not in the stream."""
         missing: set[bytes] = set()
@@ -237,6 +243,16 @@ async def waiting_for(queue: Queue) -> AsyncIterator[Waiting]:
     """What waits for entries of the queue, until the block is left."""
     async with queue.redis.on_its_own() as client:
         yield Waiting(queue, client)
+
+
+def show_state(metrics: QueueMetrics, state: QueueState) -> None:
+    """Let the metrics of a process show the queue as it is."""
+    metrics.events.set(state.events)
+    metrics.entries.set(state.entries)
+    metrics.pending_entries.set(state.pending)
+    metrics.oldest_age_seconds.set(state.oldest_age_seconds)
+    metrics.workers.set(state.workers)
+    metrics.dead_letters.set(state.dead_letters)
 
 
 def _deliveries(found: Sequence[Sequence[Any]]) -> list[Delivery]:

@@ -20,7 +20,7 @@ from data.redis.client import RedisRefused, RedisUnavailable
 from data.redis.durability import Durability, durability_of
 from data.redis.entries import decode_entry
 from data.redis.held import MOST_BYTES, Held
-from data.redis.queue import Queue, QueueState
+from data.redis.queue import Queue, QueueState, show_state
 from telemetry.metrics import QueueMetrics
 
 log = structlog.get_logger()
@@ -95,7 +95,7 @@ class QueueWatch:
             self.held.release(state)
         self.state, self.durability = state, durability
         self._tell_problem(durability.problem)
-        self._tell(state)
+        show_state(self.metrics, state)
 
     async def _give_again(self, is_other_stream: bool) -> None:
         """Queue anew what the stream does not have. What a worker had taken out comes twice."""
@@ -159,12 +159,3 @@ class QueueWatch:
             log.warning("queue.not_durable", reason=problem)
         else:
             log.warning("queue.durable_again")
-
-    def _tell(self, state: QueueState) -> None:
-        gauges = self.metrics
-        gauges.events.set(state.events)
-        gauges.entries.set(state.entries)
-        gauges.pending_entries.set(state.pending)
-        gauges.oldest_age_seconds.set(state.oldest_age_seconds)
-        gauges.workers.set(state.workers)
-        gauges.dead_letters.set(state.dead_letters)

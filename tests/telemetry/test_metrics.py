@@ -8,7 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from telemetry.metrics import IngestOutcome, IngestWay, JobOutcome, Metrics
 
 AREAS = ("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job")
+AREAS += ("queue", "worker")
 UNITS = ("total", "seconds", "bytes", "events", "position", "streams")
+UNITS += ("entries", "letters", "workers")
 NAME = re.compile(rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})")
 # Who is asked for, or by whom, may never become a label: there is no bound to how many there are.
 UNBOUNDED = {"site", "site_id", "user", "user_id", "visitor_id", "path", "url", "ip", "address"}
@@ -57,6 +59,21 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_store_failures_total",
         "footfall_store_interruptions_total",
         "footfall_redis_uses_total",
+        "footfall_queue_waiting_events",
+        "footfall_queue_waiting_entries",
+        "footfall_queue_pending_entries",
+        "footfall_queue_oldest_age_seconds",
+        "footfall_queue_living_workers",
+        "footfall_queue_dead_letters",
+        "footfall_queue_held_bytes",
+        "footfall_queue_bare_events",
+        "footfall_queue_reappended_entries_total",
+        "footfall_queue_appended_events_total",
+        "footfall_worker_drained_events_total",
+        "footfall_worker_reclaimed_entries_total",
+        "footfall_worker_retries_total",
+        "footfall_worker_commit_duration_seconds",
+        "footfall_worker_refused_events_total",
         "footfall_persisted_lookups_total",
         "footfall_live_open_streams",
         "footfall_live_dropped_events_total",

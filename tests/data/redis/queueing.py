@@ -38,6 +38,7 @@ class OtherStore:
         self, events: Sequence[Event], rejections: Sequence[Rejection], size: int
     ) -> Taken:
         """Remember the events."""
+        assert size or not rejections
         if self.is_away:
             raise StoreAway("it was told to")
         self.taken += events

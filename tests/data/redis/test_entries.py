@@ -1,6 +1,7 @@
 """Entries of the queue: what goes in comes out, and what is none is told from what is."""
 
 import zlib
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -55,20 +56,16 @@ def test_an_entry_is_read_as_it_was_written(
 @given(st.binary(max_size=300))
 def test_other_bytes_are_no_entry(data: bytes) -> None:
     # Bytes that happen to be one are possible, if barely; any other error is not.
-    try:
-        decode_entry(data)
-    except Undecodable as error:
-        assert str(error)
+    with suppress(Undecodable):
+        assert isinstance(decode_entry(data), Entry)
 
 
 @given(st.lists(EVENTS, min_size=30, max_size=30), st.integers(0, 2**32), st.integers(0, 255))
 def test_a_changed_byte_is_found_or_harmless(events: list[Event], at: int, byte: int) -> None:
     data = bytearray(encode_entry(events, []))
     data[at % len(data)] = byte
-    try:
-        decode_entry(bytes(data))
-    except Undecodable as error:
-        assert str(error)
+    with suppress(Undecodable):
+        assert isinstance(decode_entry(bytes(data)), Entry)
 
 
 def test_large_entries_are_compressed_and_small_ones_are_not() -> None:

@@ -1,13 +1,14 @@
 """The queue in Redis: bounded, handed out once at a time, and nobody's fault taken for another's."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from data.redis.client import RedisUnavailable
 from data.redis.entries import decode_entry, encode_entry
 from data.redis.queue import Delivery, Letter, QueueLimits, waiting_for
-from tests.data.redis.queueing import event, queue_on
+from tests.data.redis.queueing import SOON, event, queue_on
 from tests.fixtures.redis import RedisServer, running_redis
 
 
@@ -97,7 +98,7 @@ async def test_an_entry_that_went_down_with_two_workers_comes_alone(
         rounds = [await queue.reclaim("third", 0) for _ in range(4)]
 
     # The suspects one by one, renewed by being handed out; those of one worker together.
-    assert [[one.times for one in each] for each in rounds][0] == [3]
+    assert [one.times for one in rounds[0]] == [3]
     assert sorted(len(each) for each in rounds) == [1, 1, 1, 1]
 
 
@@ -140,11 +141,7 @@ async def test_what_is_refused_moves_to_the_dead_letters_once(redis_server: Redi
     assert moved[0] is True
     assert (state.dead_letters, state.events, state.entries) == (2, 2, 1)
     assert full is False
-    assert last == last.__class__(**{**_fields(state), "now": last.now})
-
-
-def _fields(state: object) -> dict[str, object]:
-    return {name: getattr(state, name) for name in state.__slots__}  # type: ignore[attr-defined]
+    assert last == replace(state, now=last.now)
 
 
 async def test_workers_are_counted_while_they_are_heard_of(redis_server: RedisServer) -> None:
@@ -226,13 +223,11 @@ async def test_looking_tells_the_run_of_the_server_and_whether_it_keeps_a_file(
         _, one = await queue.look()
         await redis_server.kill()
         await redis_server.start()
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    _, other = await queue.look()
-                    break
-                except RedisUnavailable:
-                    await asyncio.sleep(0.05)
+        with pytest.raises(RedisUnavailable):
+            await queue.look()
+        async with asyncio.timeout(SOON):
+            await queue.redis.until_available()
+        _, other = await queue.look()
     folder = tmp_path_factory.mktemp("durable")
     async with running_redis(folder, "--appendonly", "yes") as durable, queue_on(durable) as queue:
         _, kept = await queue.look()
