@@ -26,8 +26,9 @@ end
 local function remove(id, events)
     redis.call('XACK', entries, ARGV[2], id)
     if redis.call('XDEL', entries, id) == 0 then return false end
-    local left = redis.call('HINCRBY', state, 'events', -events)
-    if left < 0 or redis.call('XLEN', entries) == 0 then redis.call('HSET', state, 'events', 0) end
+    local left = (tonumber(redis.call('HGET', state, 'events')) or 0) - events
+    if left < 0 or redis.call('XLEN', entries) == 0 then left = 0 end
+    redis.call('HSET', state, 'events', left)
     return true
 end
 local function field(fields, name)
@@ -132,11 +133,13 @@ BURY = (
 local now = redis.call('TIME')
 local failed = now[1] .. string.format('%03d', math.floor(now[2] / 1000))
 if redis.call('XLEN', dead) + (#ARGV - 5) / 4 > tonumber(ARGV[3]) then return 0 end
-if not remove(ARGV[4], tonumber(ARGV[5])) then return 1 end
+if #redis.call('XRANGE', entries, ARGV[4], ARGV[4]) == 0 then return 1 end
+redis.call('XACK', entries, ARGV[2], ARGV[4])
 for at = 6, #ARGV, 4 do
     redis.call('XADD', dead, '*', 'n', ARGV[at], 'p', ARGV[at + 1], 'reason', ARGV[at + 2],
         'tries', ARGV[at + 3], 'queued', string.match(ARGV[4], '%d+'), 'failed', failed)
 end
+remove(ARGV[4], tonumber(ARGV[5]))
 return 1
 """
 )
