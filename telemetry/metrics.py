@@ -22,9 +22,10 @@ from prometheus_client import (
     generate_latest,
 )
 
+from telemetry.spool_metrics import LedgerMetrics, SpoolMetrics
+
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
 IngestOutcome = Literal["accepted", "duplicate", "queued", "rejected", "overloaded", "unavailable"]
-SpoolOutcome = Literal["spooled", "committed", "duplicate", "refused"]
 CommitOutcome = Literal["committed", "failed"]
 SliceOutcome = Literal["applied", "failed"]
 OperationType = Literal["query", "mutation", "subscription", "unknown"]
@@ -174,64 +175,6 @@ def _commit_outcomes(registry: CollectorRegistry) -> Mapping[CommitOutcome, Coun
     )
     outcomes: tuple[CommitOutcome, ...] = get_args(CommitOutcome)
     return {outcome: commits.labels(outcome) for outcome in outcomes}
-
-
-class LedgerMetrics:
-    """Whether the ledger takes writes, as far as this process knows."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.is_away = Gauge(
-            "footfall_ledger_is_away",
-            "1 while the ledger failed and has not answered since, else 0.",
-            registry=registry,
-        )
-        self.outages = Counter(
-            "footfall_ledger_outages_total",
-            "Times that the ledger failed after it had worked.",
-            registry=registry,
-        )
-
-
-class SpoolMetrics:
-    """What waits on the local disk for the ledger."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        events = Counter(
-            "footfall_spool_events_total",
-            "Events brought to the spool (spooled) and from there to the ledger, by outcome.",
-            ["outcome"],
-            registry=registry,
-        )
-        outcomes: tuple[SpoolOutcome, ...] = get_args(SpoolOutcome)
-        self.events: Mapping[SpoolOutcome, Counter] = {
-            outcome: events.labels(outcome) for outcome in outcomes
-        }
-        self.held_bytes = Gauge(
-            "footfall_spool_held_bytes",
-            "Size of what waits in the spool of this process.",
-            registry=registry,
-        )
-        self.oldest_seconds = Gauge(
-            "footfall_spool_oldest_seconds",
-            "Age of the oldest segment that waits; 0 when none does.",
-            registry=registry,
-        )
-        self.write_seconds = Histogram(
-            "footfall_spool_write_duration_seconds",
-            "Time to bring the requests of one group to the disk, with its fsync.",
-            buckets=_WORK_SECONDS,
-            registry=registry,
-        )
-        self.write_failures = Counter(
-            "footfall_spool_write_failures_total",
-            "Groups that the disk did not take.",
-            registry=registry,
-        )
-        self.damaged_bytes = Counter(
-            "footfall_spool_damaged_bytes_total",
-            "Bytes of segments that could not be read and were kept aside.",
-            registry=registry,
-        )
 
 
 class FollowMetrics:
