@@ -28,7 +28,7 @@ from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from data.redis.client import RedisUnavailable
 from data.redis.entries import Entry, Undecodable, decode_entry, encode_entry
 from data.redis.queue import Delivery, Letter, Queue, Waiting, show_state, waiting_for
-from telemetry.metrics import QueueMetrics, QueueRefusal, WorkerMetrics
+from telemetry.queue_metrics import QueueMetrics, QueueRefusal, WorkerMetrics
 
 log = structlog.get_logger()
 

@@ -67,6 +67,9 @@ async def system_state(resources: Resources) -> SystemState:
         _ledger_part("ledger", resources.ledger.writer),
         _ledger_part("replica", resources.ledger.reader),
     )
+    if resources.lookout.is_away() and ledger[0].status is PartStatus.OK:
+        doubtful = "PostgreSQL answers, but it took no writes a moment ago"
+        ledger = Part("ledger", PartStatus.DEGRADED, doubtful), ledger[1]
     columnar, copy_position, through = await _columnar_part(resources)
     redis = [_redis_part(resources.redis)] if resources.redis else []
     queue = [_queue_part(resources.queue_store)] if resources.queue_store else []

@@ -16,8 +16,8 @@ async def health(request: Request) -> JSONResponse:
     runner: JobRunner[Resources] = request.state.jobs
     state = await system_state(resources)
     parts = {part.name: part for part in state.parts}
-    can_ingest = parts["ledger"].status is not PartStatus.DOWN or resources.spool.can_take
-    can_ingest = can_ingest or queue_takes(resources)
+    can_commit = parts["ledger"].status is not PartStatus.DOWN and not resources.lookout.is_away()
+    can_ingest = can_commit or resources.spool.can_take or queue_takes(resources)
     is_whole = all(part.status is PartStatus.OK for part in state.parts)
     failing = [job.name for job in runner.states() if job.last_error]
     body = {

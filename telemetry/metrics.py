@@ -22,16 +22,16 @@ from prometheus_client import (
     generate_latest,
 )
 
+from telemetry.queue_metrics import QueueMetrics, WorkerMetrics
+from telemetry.spool_metrics import LedgerMetrics, SpoolMetrics
+
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
 IngestOutcome = Literal["accepted", "duplicate", "queued", "rejected", "overloaded", "unavailable"]
-SpoolOutcome = Literal["spooled", "committed", "duplicate", "refused"]
 CommitOutcome = Literal["committed", "failed"]
 SliceOutcome = Literal["applied", "failed"]
 OperationType = Literal["query", "mutation", "subscription", "unknown"]
 OperationOutcome = Literal["succeeded", "partial", "failed"]
 RedisOutcome = Literal["succeeded", "refused", "failed", "skipped"]
-QueueAppend = Literal["queued", "full", "unavailable"]
-QueueRefusal = Literal["refused", "undecodable", "poison", "full"]
 LiveField = Literal["liveEvents", "liveActivity"]
 PersistedPlace = Literal["memory", "redis", "nowhere"]
 JobOutcome = Literal["succeeded", "failed", "timed_out", "cancelled", "overlapped", "not_leader"]
@@ -178,64 +178,6 @@ def _commit_outcomes(registry: CollectorRegistry) -> Mapping[CommitOutcome, Coun
     return {outcome: commits.labels(outcome) for outcome in outcomes}
 
 
-class LedgerMetrics:
-    """Whether the ledger takes writes, as far as this process knows."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.is_away = Gauge(
-            "footfall_ledger_is_away",
-            "1 while the ledger failed and has not answered since, else 0.",
-            registry=registry,
-        )
-        self.outages = Counter(
-            "footfall_ledger_outages_total",
-            "Times that the ledger failed after it had worked.",
-            registry=registry,
-        )
-
-
-class SpoolMetrics:
-    """What waits on the local disk for the ledger."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        events = Counter(
-            "footfall_spool_events_total",
-            "Events brought to the spool (spooled) and from there to the ledger, by outcome.",
-            ["outcome"],
-            registry=registry,
-        )
-        outcomes: tuple[SpoolOutcome, ...] = get_args(SpoolOutcome)
-        self.events: Mapping[SpoolOutcome, Counter] = {
-            outcome: events.labels(outcome) for outcome in outcomes
-        }
-        self.held_bytes = Gauge(
-            "footfall_spool_held_bytes",
-            "Size of what waits in the spool of this process.",
-            registry=registry,
-        )
-        self.oldest_seconds = Gauge(
-            "footfall_spool_oldest_seconds",
-            "Age of the oldest segment that waits; 0 when none does.",
-            registry=registry,
-        )
-        self.write_seconds = Histogram(
-            "footfall_spool_write_duration_seconds",
-            "Time to bring the requests of one group to the disk, with its fsync.",
-            buckets=_WORK_SECONDS,
-            registry=registry,
-        )
-        self.write_failures = Counter(
-            "footfall_spool_write_failures_total",
-            "Groups that the disk did not take.",
-            registry=registry,
-        )
-        self.damaged_bytes = Counter(
-            "footfall_spool_damaged_bytes_total",
-            "Bytes of segments that could not be read and were kept aside.",
-            registry=registry,
-        )
-
-
 class FollowMetrics:
     """How far the columnar copy is behind the ledger, and what following costs."""
 
@@ -323,88 +265,6 @@ class RedisMetrics:
         self.uses: Mapping[RedisOutcome, Counter] = {
             outcome: uses.labels(outcome) for outcome in outcomes
         }
-
-
-class QueueMetrics:
-    """What waits in the queue, and what becomes of it."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.events = _gauge(registry, "waiting_events", "Events that wait in the queue.")
-        self.entries = _gauge(registry, "waiting_entries", "Requests that wait in the queue.")
-        self.pending_entries = _gauge(
-            registry, "pending_entries", "Requests in the queue that a worker has in hand."
-        )
-        self.oldest_age_seconds = _gauge(
-            registry, "oldest_age_seconds", "How long the oldest request has waited in the queue."
-        )
-        self.workers = _gauge(
-            registry, "living_workers", "Workers that were heard of in the last 15 seconds."
-        )
-        self.dead_letters = _gauge(
-            registry, "dead_letters", "Events and requests that stand among the dead letters."
-        )
-        self.held_bytes = _gauge(
-            registry, "held_bytes", "What this process holds of what it has queued."
-        )
-        self.bare_events = _gauge(
-            registry,
-            "bare_events",
-            "Events in the queue that this process had no room to hold: Redis alone has them.",
-        )
-        self.reappended = Counter(
-            "footfall_queue_reappended_entries_total",
-            "Requests that this process queued anew, as Redis had lost them.",
-            registry=registry,
-        )
-        appended = Counter(
-            "footfall_queue_appended_events_total",
-            "Events that were to be queued, by outcome (unavailable: the next store was asked).",
-            ["outcome"],
-            registry=registry,
-        )
-        self.appended: Mapping[QueueAppend, Counter] = {
-            outcome: appended.labels(outcome) for outcome in get_args(QueueAppend)
-        }
-
-
-class WorkerMetrics:
-    """What a worker does."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.drained = Counter(
-            "footfall_worker_drained_events_total",
-            "Events that this worker took out of the queue after their commit.",
-            registry=registry,
-        )
-        self.reclaimed = Counter(
-            "footfall_worker_reclaimed_entries_total",
-            "Requests that this worker took over from one that has died.",
-            registry=registry,
-        )
-        self.retries = Counter(
-            "footfall_worker_retries_total",
-            "Commits that were tried again, as the ledger was away.",
-            registry=registry,
-        )
-        self.commit_seconds = Histogram(
-            "footfall_worker_commit_duration_seconds",
-            "Time to commit one group of events to the ledger, attempts together.",
-            buckets=_WORK_SECONDS,
-            registry=registry,
-        )
-        refused = Counter(
-            "footfall_worker_refused_events_total",
-            "Events and requests for the dead letters, by reason (full: there was no room).",
-            ["reason"],
-            registry=registry,
-        )
-        self.refused: Mapping[QueueRefusal, Counter] = {
-            reason: refused.labels(reason) for reason in get_args(QueueRefusal)
-        }
-
-
-def _gauge(registry: CollectorRegistry, name: str, description: str) -> Gauge:
-    return Gauge(f"footfall_queue_{name}", description, registry=registry)
 
 
 class PersistedMetrics:

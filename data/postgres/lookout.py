@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from data.events import Event, Rejection
 from data.postgres.append import Append, Appended
 from data.postgres.engine import LedgerRefused, LedgerUnavailable, driver_connection
-from telemetry.metrics import LedgerMetrics
+from telemetry.spool_metrics import LedgerMetrics
 
 log = structlog.get_logger()
 
@@ -50,9 +50,13 @@ class Lookout:
     _doubted: asyncio.Event = field(default_factory=asyncio.Event)
     _reason: str = ""
     _back_at: float = -1e9
+    _away_since: float = 0.0
 
     def __post_init__(self) -> None:
         self._answers.set()
+        self.metrics.away_seconds.set_function(
+            lambda: monotonic() - self._away_since if self.is_away() else 0.0
+        )
 
     def is_away(self) -> bool:
         """Whether the ledger failed and has not answered since."""
@@ -104,7 +108,7 @@ class Lookout:
         self._reason = reason
         if not self.is_away():
             self.metrics.outages.inc()
-            self.metrics.is_away.set(1)
+            self._away_since = monotonic()
         self._answers.clear()
         self._doubted.set()
 
@@ -112,18 +116,17 @@ class Lookout:
         """Bring the ledger back into use after each failure, until cancelled."""
         while True:
             await self._doubted.wait()
-            began, is_told = monotonic(), False
+            is_told = False
             while not await self._looks_well():
                 if not is_told:
                     log.warning("ledger.gone", reason=self._reason)
                     is_told = True
                 await asyncio.sleep(self.pace.look_seconds)
             if is_told:
-                log.warning("ledger.back", seconds=round(monotonic() - began, 1))
+                log.warning("ledger.back", seconds=round(monotonic() - self._away_since, 1))
             self._back_at = monotonic()
             self._doubted.clear()
             self._answers.set()
-            self.metrics.is_away.set(0)
             # One that answers and yet fails is not asked by every request.
             await asyncio.sleep(self.pace.look_seconds)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from data.redis.queue import QueueState, place_of
-from telemetry.metrics import QueueMetrics
+from telemetry.queue_metrics import QueueMetrics
 
 MOST_BYTES = 64 * 1024 * 1024
 # What an entry takes beside its content.

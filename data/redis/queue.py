@@ -17,7 +17,7 @@ from uuid import UUID
 
 from data.redis import queue_scripts as scripts
 from data.redis.client import Client, RedisConnection
-from telemetry.metrics import QueueMetrics
+from telemetry.queue_metrics import QueueMetrics
 
 GROUP = "ledger"
 # A worker that was not heard of for so long is not counted any more.

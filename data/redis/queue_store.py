@@ -20,7 +20,7 @@ from data.redis.entries import encode_entry
 from data.redis.held import HeldEntry
 from data.redis.queue import Queue
 from data.redis.queue_watch import QueueWatch, WatchPace
-from telemetry.metrics import QueueMetrics
+from telemetry.queue_metrics import QueueMetrics
 
 log = structlog.get_logger()
 

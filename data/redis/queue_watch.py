@@ -21,7 +21,7 @@ from data.redis.durability import Durability, durability_of
 from data.redis.entries import decode_entry
 from data.redis.held import MOST_BYTES, Held
 from data.redis.queue import Queue, QueueState, show_state
-from telemetry.metrics import QueueMetrics
+from telemetry.queue_metrics import QueueMetrics
 
 log = structlog.get_logger()
 

@@ -169,8 +169,10 @@ class SegmentWriter:
     def seal(self) -> None:
         """Write no more into the current segment: it may be drained."""
         if self._path is not None:
-            os.close(self._descriptor)
             self._path = None
+            # All that counts is on the disk; a failure now says nothing about it.
+            with suppress(OSError):
+                os.close(self._descriptor)
 
     def _begin(self) -> int:
         path = self.folder / f"{self._next:012}{_SUFFIX}"

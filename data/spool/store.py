@@ -26,7 +26,7 @@ from data.intake import StoreAway, StoreFull, Taken
 from data.postgres.engine import LedgerRefused
 from data.spool.records import HEAD_BYTES, Unreadable, decode_head, encode_record
 from data.spool.segments import SegmentWriter, segments_in, take_folder
-from telemetry.metrics import SpoolMetrics
+from telemetry.spool_metrics import SpoolMetrics
 
 log = structlog.get_logger()
 

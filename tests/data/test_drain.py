@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 
@@ -198,7 +198,7 @@ async def test_a_worker_that_is_stopped_meanwhile_gives_back_what_it_has(
     async def away(_: Sequence[Event], __: Sequence[Rejection]) -> Appended:
         raise LedgerUnavailable("the connection was refused")
 
-    patient = DrainPace(**{**_fields(PACE), "idle_seconds": 3_600})
+    patient = replace(PACE, idle_seconds=3_600)
     async with queue_on(redis_server) as queue:
         await put(queue, [event()])
         for name in ("one", "two", "three", "four", "five", "six", "seven"):
@@ -211,10 +211,6 @@ async def test_a_worker_that_is_stopped_meanwhile_gives_back_what_it_has(
 
     assert state.dead_letters == 0
     assert len(await stored(database)) == 1
-
-
-def _fields(pace: DrainPace) -> dict[str, float]:
-    return {name: getattr(pace, name) for name in pace.__slots__}  # type: ignore[attr-defined]
 
 
 async def test_one_refused_event_sinks_no_other(

@@ -7,10 +7,32 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry.metrics import IngestOutcome, IngestWay, JobOutcome, Metrics
 
-AREAS = ("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job")
-AREAS += ("queue", "worker")
-UNITS = ("total", "seconds", "bytes", "events", "position", "streams")
-UNITS += ("entries", "letters", "workers")
+AREAS = (
+    "http",
+    "graphql",
+    "ingest",
+    "ledger",
+    "spool",
+    "follow",
+    "store",
+    "redis",
+    "queue",
+    "worker",
+    "persisted",
+    "live",
+    "job",
+)
+UNITS = (
+    "total",
+    "seconds",
+    "bytes",
+    "events",
+    "entries",
+    "letters",
+    "position",
+    "streams",
+    "workers",
+)
 NAME = re.compile(rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})")
 # Who is asked for, or by whom, may never become a label: there is no bound to how many there are.
 UNBOUNDED = {"site", "site_id", "user", "user_id", "visitor_id", "path", "url", "ip", "address"}
@@ -48,6 +70,14 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_ingest_group_size_events",
         "footfall_ingest_pending_events",
         "footfall_ingest_pending_bytes",
+        "footfall_ledger_away_seconds",
+        "footfall_ledger_outages_total",
+        "footfall_spool_events_total",
+        "footfall_spool_held_bytes",
+        "footfall_spool_oldest_seconds",
+        "footfall_spool_write_duration_seconds",
+        "footfall_spool_write_failures_total",
+        "footfall_spool_damaged_bytes_total",
         "footfall_follow_watermark_position",
         "footfall_follow_ledger_position",
         "footfall_follow_lag_seconds",
