@@ -142,6 +142,8 @@ class Worker:
             left = await self.queue.reclaim(self.name, self.pace.idle_seconds)
             # Its own, too, if it was held up for so long; then it is at work on them already.
             if left := [one for one in left if one.entry_id not in self._in_hand]:
+                # There may be more: those that may kill workers come one by one.
+                self._reclaimed_at = -1e9
                 self.metrics.reclaimed.inc(len(left))
                 log.warning("worker.reclaimed", entries=len(left))
                 return left
