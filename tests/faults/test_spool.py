@@ -4,7 +4,7 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,6 +23,14 @@ async def primary_with_site(folder: Path) -> AsyncIterator[Primary]:
         await footfall(folder / "home", "migrate", DATABASE_URL=primary.url)
         await footfall(folder / "home", "sites", "create", "shop", DATABASE_URL=primary.url)
         yield primary
+
+
+async def started(stack: AsyncExitStack, home: Path, primary: Primary) -> Service:
+    """A service, which does not outlive the test whatever happens in it."""
+    service = await launch(home, DATABASE_URL=primary.url)
+    stack.push_async_callback(service.client.aclose)
+    stack.push_async_callback(service.stop, signal.SIGKILL)
+    return service
 
 
 async def settle(service: Service, tally: Tally, primary: Primary) -> None:
@@ -44,8 +52,8 @@ async def test_a_primary_that_is_killed_and_comes_back_costs_no_client_an_event(
     tmp_path: Path,
 ) -> None:
     tally = Tally()
-    async with primary_with_site(tmp_path) as primary:
-        service = await launch(tmp_path / "home", DATABASE_URL=primary.url)
+    async with AsyncExitStack() as stack, primary_with_site(tmp_path) as primary:
+        service = await started(stack, tmp_path / "home", primary)
         for _ in range(3):
             queued, failed = tally.queued, tally.failures
             async with sending(service, tally):
@@ -64,8 +72,8 @@ async def test_a_primary_that_is_killed_and_comes_back_costs_no_client_an_event(
 
 async def test_a_primary_that_freezes_keeps_nobody_waiting_for_long(tmp_path: Path) -> None:
     tally = Tally()
-    async with primary_with_site(tmp_path) as primary:
-        service = await launch(tmp_path / "home", DATABASE_URL=primary.url)
+    async with AsyncExitStack() as stack, primary_with_site(tmp_path) as primary:
+        service = await started(stack, tmp_path / "home", primary)
         async with sending(service, tally):
             await asyncio.sleep(0.5)
             primary.freeze()
@@ -89,8 +97,8 @@ async def test_a_service_that_is_killed_while_the_spool_drains_loses_and_doubles
     tmp_path: Path,
 ) -> None:
     tally, home = Tally(), tmp_path / "home"
-    async with primary_with_site(tmp_path) as primary:
-        service = await launch(home, DATABASE_URL=primary.url)
+    async with AsyncExitStack() as stack, primary_with_site(tmp_path) as primary:
+        service = await started(stack, home, primary)
         await send(service, [str(uuid4())], tally)
         await primary.kill()
         async with asyncio.timeout(120), sending(service, tally):
@@ -101,15 +109,15 @@ async def test_a_service_that_is_killed_while_the_spool_drains_loses_and_doubles
             await asyncio.sleep(random.uniform(0.05, 0.5))
             await service.stop(signal.SIGKILL)
             await service.client.aclose()
-            service = await launch(home, DATABASE_URL=primary.url)
+            service = await started(stack, home, primary)
         await settle(service, tally, primary)
 
 
 async def test_what_a_killed_process_left_is_drained_by_the_one_beside_it(tmp_path: Path) -> None:
     tally, home = Tally(), tmp_path / "home"
-    async with primary_with_site(tmp_path) as primary:
-        dying = await launch(home, DATABASE_URL=primary.url)
-        living = await launch(home, DATABASE_URL=primary.url)
+    async with AsyncExitStack() as stack, primary_with_site(tmp_path) as primary:
+        dying = await started(stack, home, primary)
+        living = await started(stack, home, primary)
         await send(dying, [str(uuid4())], tally)
         await send(living, [str(uuid4())], tally)
         await primary.kill()
