@@ -210,7 +210,7 @@ class Query:
         return await raw_events.user_events(info.context, given(site_id), user_id, page)
 
     @field(
-        "Were these events taken? Unknown ids answer null, in the order asked.",
+        "Were these events taken? In the order asked; null for unknown ids and what is still queued.",
         list[IngestReceipt | None],
         directives=[_STORE, _RECEIPTS],
     )

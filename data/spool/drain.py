@@ -76,6 +76,7 @@ class Drain:
     on_commit: Callable[[int], None]
     pace: DrainPace = field(default_factory=DrainPace)
     _is_idle: asyncio.Event = field(default_factory=asyncio.Event)
+    _drained: int = 0
 
     async def run(self) -> None:
         """Drain whatever is there or comes, until cancelled."""
@@ -87,11 +88,17 @@ class Drain:
                 log.exception("spool.drain.failed", error=str(error))
                 await asyncio.sleep(self.pace.longest_wait_seconds)
                 continue
+            self._tell_end()
             if self.spool.held_bytes == 0:
                 self._is_idle.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.pace.look_seconds):
                     await self.spool.holds.wait()
+
+    def _tell_end(self) -> None:
+        if self._drained:
+            log.warning("spool.drained", events=self._drained)
+            self._drained = 0
 
     async def farewell(self) -> None:
         """Give the last ones a moment to reach the ledger, if it answers."""
@@ -170,6 +177,7 @@ class Drain:
             await self._commit(folder, items[middle:])
             return
         counts = self.spool.metrics.events
+        self._drained += len(appended.fresh)
         counts["committed"].inc(sum(appended.fresh))
         counts["duplicate"].inc(len(appended.fresh) - sum(appended.fresh))
         if appended.position is not None:

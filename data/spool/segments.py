@@ -38,7 +38,8 @@ def take_folder(root: Path) -> Iterator[Path]:
 def _first_free(root: Path, stack: ExitStack) -> Path:
     for number in range(MAX_FOLDERS):
         folder = root / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         if stack.enter_context(locked(folder)):
             return folder
     raise NoFolder(f"{MAX_FOLDERS} processes use folders in {root}")
@@ -101,10 +102,14 @@ def _place(segment: Path) -> Path:
     return segment.with_suffix(".place")
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def append_durably(path: Path, data: bytes) -> None:
     """Add to a file, made where there is none, and return when it is on the disk."""
     is_new = not path.exists()
-    with path.open("ab") as file:
+    with path.open("ab", opener=_private) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
