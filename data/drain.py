@@ -33,6 +33,10 @@ from telemetry.queue_metrics import QueueMetrics, QueueRefusal, WorkerMetrics
 log = structlog.get_logger()
 
 
+# So many events are worth a commit of their own.
+_FEW_EVENTS = 1_000
+
+
 @dataclass(frozen=True, slots=True)
 class DrainPace:
     """How a worker works, in seconds but for the last two.
@@ -42,6 +46,7 @@ class DrainPace:
     """
 
     wait_seconds: float = 1.0
+    gather_seconds: float = 0.05
     idle_seconds: float = 10.0
     renew_seconds: float = 2.0
     reclaim_seconds: float = 1.0
@@ -147,9 +152,14 @@ class Worker:
                 self.metrics.reclaimed.inc(len(left))
                 log.warning("worker.reclaimed", entries=len(left))
                 return left
-        return await self.queue.take(self.name) or await waiting.one(
-            self.name, self.pace.wait_seconds
-        )
+        found = await self.queue.take(self.name)
+        found = found or await waiting.one(self.name, self.pace.wait_seconds)
+        if found and sum(one.events for one in found) < _FEW_EVENTS:
+            # Nobody waits for this commit: what comes meanwhile shares it.
+            await self._pause(self.pace.gather_seconds)
+            with suppress(RedisUnavailable):
+                found += await self.queue.take(self.name)
+        return found
 
     async def _drain(self, batch: Sequence[Delivery]) -> None:
         try:

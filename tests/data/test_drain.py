@@ -24,6 +24,7 @@ from tests.fixtures.redis import RedisServer
 
 PACE = DrainPace(
     wait_seconds=0.05,
+    gather_seconds=0.01,
     idle_seconds=0.3,
     renew_seconds=0.05,
     reclaim_seconds=0.05,

@@ -100,3 +100,21 @@ async def test_what_keeps_it_from_starting_is_one_clear_line(
     assert queue.line == (
         "INGEST_MODE cannot be used: the queue needs a Redis: set REDIS_URL, or INGEST_MODE=direct"
     )
+
+
+async def test_the_doctor_says_whether_redis_is_fit_for_the_queue(
+    home: Path, several: Several, redis_server: RedisServer
+) -> None:
+    mode = (f"REDIS_URL={redis_server.url}", "INGEST_MODE=queue", f"PORT={free_port()}")
+    async with redis_server.client() as client:
+        [unfit] = await several(home, (*mode, "doctor", "--json"))
+        [refused] = await several(home, ("ENVIRONMENT=production", *mode, "doctor", "--json"))
+        await client.config_set("appendonly", "yes")
+        [fit] = await several(home, (*mode, "doctor", "--json"))
+
+    found = [
+        next(check for check in one.json["checks"] if check["name"] == "queue")
+        for one in (unfit, refused, fit)
+    ]
+    assert [one["status"] for one in found] == ["warning", "problem", "ok"]
+    assert "appendonly yes" in found[0]["advice"]
