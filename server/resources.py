@@ -117,10 +117,11 @@ async def open_resources(
         lookout = await stack.enter_async_context(
             looking_out(Lookout(ledger.writer, metrics.ledger))
         )
+        committing = partial(append, ledger.writer, seconds=lookout.pace.answer_seconds)
         # After the follower, so that it closes first and its last commits are still followed.
         committer = await stack.enter_async_context(
             open_group_commit(
-                lookout.bounded(partial(append, ledger.writer)),
+                lookout.bounded(committing),
                 on_commit=on_commit,
                 metrics=metrics.ingest,
             )
@@ -195,8 +196,9 @@ async def _enter_queue(
 
 def _drain(spool: Spool, lookout: Lookout, on_commit: Callable[[int], None]) -> Drain:
     pace = DrainPace()
-    taking = lookout.bounded(partial(append, lookout.engine), pace.commit_seconds)
-    return Drain(spool, taking, lookout, on_commit, pace)
+    committing = partial(append, lookout.engine, seconds=pace.commit_seconds)
+    bounded = lookout.bounded(committing, pace.commit_seconds)
+    return Drain(spool, bounded, lookout, on_commit, pace)
 
 
 async def _always() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -136,16 +137,21 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 @asynccontextmanager
-async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
+async def driver_connection(
+    engine: AsyncEngine, seconds: float | None = None
+) -> AsyncIterator[asyncpg.Connection]:
     """A bare asyncpg connection out of the pool, for what SQLAlchemy has no words for: COPY.
 
-    A connection on which anything failed does not go back into the pool.
+    A connection on which anything failed does not go back into the pool. After `seconds` it is cut
+    off, whatever it is at: a driver that is cancelled would still wait for a server that hangs, for
+    its leave to roll back.
     """
     with ledger_errors():
         async with engine.connect() as connection:
             raw = await connection.get_raw_connection()
             driver = raw.driver_connection
             assert driver is not None
+            cut = seconds and asyncio.get_running_loop().call_later(seconds, driver.terminate)
             try:
                 yield driver
             except BaseException as error:
@@ -156,3 +162,6 @@ async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connec
                     # The server has gone: none of the pool's other connections is any better.
                     await engine.dispose()
                 raise
+            finally:
+                if cut:
+                    cut.cancel()

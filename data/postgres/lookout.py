@@ -69,7 +69,8 @@ class Lookout:
     def bounded(self, append: Append, seconds: float | None = None) -> Append:
         """The same append, which ends in time and is refused at once while the ledger is away.
 
-        It raises `LedgerUnavailable` then; whether anything was committed is unknown, as ever.
+        It raises `LedgerUnavailable` then; whether anything was committed is unknown, as ever. It
+        must be bounded itself by as many seconds: a driver that is cancelled may wait on.
         """
         limit = seconds or self.pace.answer_seconds
 

@@ -77,6 +77,7 @@ class Drain:
     pace: DrainPace = field(default_factory=DrainPace)
     _is_idle: asyncio.Event = field(default_factory=asyncio.Event)
     _drained: int = 0
+    _failure: str | None = None
 
     async def run(self) -> None:
         """Drain whatever is there or comes, until cancelled."""
@@ -84,16 +85,24 @@ class Drain:
             self._is_idle.clear()
             try:
                 await self.drain()
-            except Exception as error:
-                log.exception("spool.drain.failed", error=str(error))
+            except Exception as error:  # noqa: BLE001 - draining must outlive any failure
+                self._tell_failure(error)
                 await asyncio.sleep(self.pace.longest_wait_seconds)
                 continue
+            self._failure = None
             self._tell_end()
             if self.spool.held_bytes == 0:
                 self._is_idle.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.pace.look_seconds):
                     await self.spool.holds.wait()
+
+    def _tell_failure(self, error: Exception) -> None:
+        """Once for each that is new: it is tried again every few seconds."""
+        if repr(error) != self._failure:
+            self._failure = repr(error)
+            expected = isinstance(error, OSError)
+            log.error("spool.drain.failed", error=str(error), exc_info=None if expected else error)
 
     def _tell_end(self) -> None:
         if self._drained:

@@ -5,6 +5,7 @@ Everything here blocks and is called from the spool's own thread.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -102,19 +103,22 @@ def _place(segment: Path) -> Path:
     return segment.with_suffix(".place")
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
 def append_durably(path: Path, data: bytes) -> None:
     """Add to a file, made where there is none, and return when it is on the disk."""
-    is_new = not path.exists()
-    with path.open("ab", opener=_private) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    if is_new:
-        sync_folder(path.parent)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            written = file.write(data)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            # It will be tried again: half a line would spoil the whole one behind it.
+            with suppress(OSError):
+                file.truncate(before)
+            raise
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -162,7 +166,7 @@ class SegmentWriter:
             for record in records:
                 self._put(record)
             os.fdatasync(self._descriptor)
-        except OSError:
+        except BaseException:
             self._undo()
             raise
         grown += self._length - self._sound

@@ -353,3 +353,22 @@ async def test_small_and_large_groups_take_their_places_in_one_order(
     assert [row["position"] for row in batches] == list(range(1, 61))
     assert moments == sorted(moments)
     assert stored == 30 * 1 + 30 * 151
+
+
+@pytest.mark.parametrize("size", [1, FEW_EVENTS + 1])
+async def test_a_commit_that_hangs_is_cut_off_and_sending_again_is_safe(
+    writer: AsyncEngine, database: Database, size: int
+) -> None:
+    sent = [event() for _ in range(size)]
+    other = await database.connect()
+    barrier = other.transaction()
+    await barrier.start()
+    await other.execute("lock table event_ids in access exclusive mode")
+
+    with pytest.raises(LedgerUnavailable):
+        await append(writer, sent, [], seconds=0.2)
+
+    await barrier.commit()
+    await append(writer, sent, [])
+    assert await other.fetchval("select count(*) from events") == size
+    await other.close()
