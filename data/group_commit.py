@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -16,13 +16,11 @@ from time import perf_counter
 import structlog
 
 from data.events import Event, Rejection
-from data.postgres.append import Appended
+from data.postgres.append import Append
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from telemetry.metrics import IngestMetrics
 
 log = structlog.get_logger()
-
-Append = Callable[[Sequence[Event], Sequence[Rejection]], Awaitable[Appended]]
 
 
 class CommitterFull(Exception):

@@ -9,14 +9,19 @@ from datetime import datetime
 from data.columnar import ColumnarCopy
 from data.follower import Follower
 from data.group_commit import GroupCommit
+from data.intake import Intake
 from data.live import Live
 from data.persisted import PersistedQueries
 from data.postgres.directory import Directory
 from data.postgres.leadership import Leadership
 from data.postgres.ledger import Ledger
+from data.postgres.lookout import Lookout
 from data.postgres.salts import SaltKeeper
 from data.redis.client import RedisConnection
+from data.redis.queue import Queue
+from data.redis.queue_store import QueueStore
 from data.secrets import Secrets
+from data.spool.store import Spool
 from telemetry.metrics import Metrics
 from telemetry.tracing import Tracing
 
@@ -31,12 +36,17 @@ class Resources:
     leadership: Leadership
     directory: Directory
     committer: GroupCommit
+    intake: Intake
+    lookout: Lookout
+    spool: Spool
     columnar: ColumnarCopy
     follower: Follower
     live: Live
     salts: SaltKeeper
     persisted: PersistedQueries
     redis: RedisConnection | None
+    queue: Queue | None
+    queue_store: QueueStore | None
     secrets: Secrets
     metrics: Metrics
     tracing: Tracing

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 
 from data.queries import Place
 from resolvers.errors import BadUserInput
+
+# As Redis numbers the entries of a stream: milliseconds and a count within them.
+LETTER_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 _VERSION = "1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -18,6 +22,23 @@ def cursor_of(place: Place) -> str:
     """The cursor of a place in the order of events."""
     micros = (place.occurred_at - _EPOCH) // _MICROSECOND
     return urlsafe_b64encode(f"{_VERSION}:{micros}:{place.arrival}".encode()).decode().rstrip("=")
+
+
+def letter_cursor_of(letter_id: str) -> str:
+    """The cursor of a dead letter."""
+    return urlsafe_b64encode(f"{_VERSION}:{letter_id}".encode()).decode().rstrip("=")
+
+
+def letter_id_of(cursor: str, argument: str = "after") -> str:
+    """The dead letter that a cursor names; raises `BadUserInput`."""
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except (ValueError, binascii.Error):
+        text = ""
+    version, _, letter_id = text.partition(":")
+    if version != _VERSION or not LETTER_ID.fullmatch(letter_id):
+        raise BadUserInput(argument, "this is not a cursor that a connection gave")
+    return letter_id
 
 
 def place_of(cursor: str, argument: str = "after") -> Place:

@@ -14,7 +14,9 @@ from data.postgres.feed import feed_state
 from data.postgres.leadership import Leadership
 from data.postgres.reads import Reads
 from data.redis.client import RedisConnection
+from data.redis.queue_store import QueueStore
 from data.resources import Resources
+from data.spool.store import Spool
 from resolvers.access import require_service_wide
 from resolvers.context import Context
 
@@ -39,6 +41,18 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """What waits in the queue, in entries (requests) and events, and who drains it."""
+
+    length: int
+    events: int
+    pending: int
+    dead_letters: int
+    workers: int
+    oldest_age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class SystemState:
     """All parts, and how far the columnar copy has followed."""
 
@@ -47,6 +61,7 @@ class SystemState:
     ledger_position: int | None
     copy_position: int | None
     pending_events: int
+    queue: QueueFigures | None = None
 
 
 async def system_state(resources: Resources) -> SystemState:
@@ -55,14 +70,27 @@ async def system_state(resources: Resources) -> SystemState:
         _ledger_part("ledger", resources.ledger.writer),
         _replica_part(resources.ledger.reads),
     )
+    if resources.lookout.is_away() and ledger[0].status is PartStatus.OK:
+        doubtful = "PostgreSQL answers, but it took no writes a moment ago"
+        ledger = Part("ledger", PartStatus.DEGRADED, doubtful), ledger[1]
     columnar, copy_position, through = await _columnar_part(resources)
     redis = [_redis_part(resources.redis)] if resources.redis else []
+    queue = [_queue_part(resources.queue_store)] if resources.queue_store else []
     return SystemState(
-        parts=[ledger[0], replica[0], columnar, *redis, _leader_part(resources.leadership)],
+        parts=[
+            ledger[0],
+            replica[0],
+            columnar,
+            _spool_part(resources.spool),
+            *queue,
+            *redis,
+            _leader_part(resources.leadership),
+        ],
         data_through=through,
         ledger_position=ledger[1] if ledger[1] is not None else replica[1],
         copy_position=copy_position,
         pending_events=resources.committer.pending_events,
+        queue=_queue_figures(resources.queue_store),
     )
 
 
@@ -120,6 +148,59 @@ def _redis_part(redis: RedisConnection) -> Part:
     if redis.is_available:
         return Part("redis", PartStatus.OK, "persisted queries and wake-ups are shared")
     return Part("redis", PartStatus.DOWN, "Redis does not answer; this process does without it")
+
+
+def _spool_part(spool: Spool) -> Part:
+    held = f"{spool.held_bytes / 1_000_000:.1f} MB wait for the ledger"
+    if spool.failure is not None:
+        return Part("spool", PartStatus.DOWN, f"the disk takes nothing: {spool.failure}; {held}")
+    if spool.is_on and spool.is_full:
+        return Part("spool", PartStatus.DOWN, f"full: {held}")
+    if spool.oldest is not None:
+        return Part("spool", PartStatus.DEGRADED, f"{held}, since {spool.oldest:%Y-%m-%d %H:%M}Z")
+    return Part("spool", PartStatus.OK, "empty" if spool.is_on else "switched off")
+
+
+def _queue_part(store: QueueStore) -> Part:
+    state, reason = store.watch.state, store.why_not_used()
+    if reason is not None or state is None:
+        said = f"{reason or 'Redis was not looked at yet'}; events go to the ledger"
+        return Part("queue", PartStatus.DOWN, said)
+    waits = f"{state.events} events wait, {state.workers} workers"
+    limits, bare = store.queue.limits, store.watch.held.bare_events
+    trouble = [
+        store.watch.durability.problem if store.watch.durability else None,
+        None if state.workers else "no worker drains it: run `footfall worker`",
+        "it is full" if state.events >= limits.events else None,
+        "no dead letter finds room: see `deadLetters`"
+        if state.dead_letters >= limits.dead_letters
+        else None,
+        f"{bare} events are in Redis alone" if bare else None,
+    ]
+    if found := [one for one in trouble if one]:
+        return Part("queue", PartStatus.DEGRADED, f"{waits}; {'; '.join(found)}")
+    letters = f", {state.dead_letters} dead letters" if state.dead_letters else ""
+    return Part("queue", PartStatus.OK, waits + letters)
+
+
+def _queue_figures(store: QueueStore | None) -> QueueFigures | None:
+    state = store.watch.state if store else None
+    if store is None or state is None or not store.queue.redis.is_available:
+        return None
+    return QueueFigures(
+        length=state.entries,
+        events=state.events,
+        pending=state.pending,
+        dead_letters=state.dead_letters,
+        workers=state.workers,
+        oldest_age_seconds=state.oldest_age_seconds,
+    )
+
+
+def queue_takes(resources: Resources) -> bool:
+    """Whether events can be taken by the queue."""
+    store = resources.queue_store
+    return store is not None and store.why_not_used() is None
 
 
 async def system(ctx: Context) -> SystemState:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 import strawberry
-from strawberry import ID
+from strawberry import ID, UNSET
 
 from data.events import MAX_EVENTS_PER_REQUEST
 from data.postgres.keys import NewKey
 from data.postgres.sites import Site as StoredSite
-from resolvers import ingest, keys, sites
+from resolvers import dead_letters, ingest, keys, sites
+from resolvers.dead_letters import MAX_LETTER_IDS
 from resolvers.ingest import Outcome
-from schema.arguments import Info
+from schema.arguments import Info, given
 from schema.directives import Cost, ListSize
 from schema.fields import field
 from schema.ingest import IngestInput, IngestPayload
@@ -70,6 +71,37 @@ class Mutation:
         input: Annotated[ApiKeyInput, strawberry.argument("The key as it is to be.")],
     ) -> NewKey:
         return await keys.create_api_key(info.context, input.to_draft())
+
+    @field(
+        "Queue dead letters anew, as many as there is room for; how many that were. Takes an admin "
+        "key that is bound to no site.",
+        directives=[_WRITE],
+    )
+    async def replay_dead_letters(
+        self,
+        info: Info,
+        ids: Annotated[
+            list[ID] | None,
+            strawberry.argument(
+                f"Ids of dead letters, {MAX_LETTER_IDS:,} at most; the oldest where left out."
+            ),
+        ] = UNSET,
+    ) -> int:
+        return await dead_letters.replay(info.context, given(ids))
+
+    @field(
+        "Delete dead letters for good; how many there were of them. Takes an admin key that is "
+        "bound to no site.",
+        directives=[_WRITE],
+    )
+    async def delete_dead_letters(
+        self,
+        info: Info,
+        ids: Annotated[
+            list[ID], strawberry.argument(f"Ids of dead letters, {MAX_LETTER_IDS:,} at most.")
+        ],
+    ) -> int:
+        return await dead_letters.delete(info.context, ids)
 
     @field(
         "End an API key for good: true when it is ended, an error where there is none. "

@@ -10,8 +10,9 @@ from strawberry import ID, UNSET
 from data.calendar import Interval
 from data.events import Receipt
 from data.postgres.sites import Site as StoredSite
-from resolvers import raw_events, reports, retention, sites, system
+from resolvers import dead_letters, raw_events, reports, retention, sites, system
 from resolvers.context import Caller
+from resolvers.dead_letters import MAX_LETTERS, DeadLetterPage
 from resolvers.raw_events import MAX_PAGE, MAX_RECEIPTS, EventPage
 from resolvers.reports import (
     MAX_RANGE_DAYS,
@@ -24,6 +25,7 @@ from resolvers.retention import Retention
 from resolvers.system import SystemState
 from schema.arguments import Info, SiteId, given
 from schema.cache_hints import CacheControl
+from schema.dead_letters import DeadLetterConnection, FirstLetters
 from schema.directives import Cost, ListSize
 from schema.events import Days, EventConnection, UserId
 from schema.fields import field
@@ -66,6 +68,9 @@ _COHORTS = ListSize(
 )
 _PAGE = ListSize(
     assumed_size=MAX_PAGE, slicing_arguments=["first"], sized_fields=["edges", "nodes"]
+)
+_LETTERS = ListSize(
+    assumed_size=MAX_LETTERS, slicing_arguments=["first"], sized_fields=["edges", "nodes"]
 )
 _RECEIPTS = ListSize(assumed_size=MAX_RECEIPTS, slicing_arguments=["eventIds"])
 _SITES = ListSize(assumed_size=_MAX_SITES)
@@ -205,7 +210,7 @@ class Query:
         return await raw_events.user_events(info.context, given(site_id), user_id, page)
 
     @field(
-        "Were these events taken? Unknown ids answer null, in the order asked.",
+        "Were these events taken? In the order asked; null for unknown ids and what is still queued.",
         list[IngestReceipt | None],
         directives=[_STORE, _RECEIPTS],
     )
@@ -246,6 +251,17 @@ class Query:
     @field("Who asks: the key's name, its scopes and the site that it is bound to.", Viewer)
     def viewer(self, info: Info) -> Caller:
         return info.context.caller
+
+    @field(
+        "Events and requests that workers could not bring into the ledger, the oldest first; "
+        "takes an admin key that is bound to no site.",
+        DeadLetterConnection,
+        directives=[_STORE, _LETTERS],
+    )
+    async def dead_letters(
+        self, info: Info, *, first: FirstLetters = 20, after: After = UNSET
+    ) -> DeadLetterPage:
+        return await dead_letters.dead_letters(info.context, first, given(after))
 
     @field(
         "State of every part of the service; takes an admin key that is bound to no site.",

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import strawberry
 
-from resolvers.system import PartStatus, SystemState
+from resolvers.system import PartStatus, QueueFigures, SystemState
 from schema.enums import describe_enum
 from schema.fields import field
 from schema.scalars import BigInt
@@ -30,6 +30,22 @@ class SystemPart:
 
 
 @strawberry.type
+class SystemQueue:
+    """What waits in the queue, as this process last saw it."""
+
+    length: int = strawberry.field(description="Requests that wait, those in hand included.")
+    events: int = strawberry.field(description="Events that these requests hold.")
+    pending: int = strawberry.field(description="Requests that a worker has in hand.")
+    oldest_age_seconds: float = strawberry.field(
+        description="How long the oldest request has waited; 0 where none does."
+    )
+    workers: int = strawberry.field(description="Workers that were heard of in the last seconds.")
+    dead_letters: int = strawberry.field(
+        description="Events and requests that could not be brought into the ledger."
+    )
+
+
+@strawberry.type
 class System:
     """The state of the service, looked at for this request."""
 
@@ -48,6 +64,14 @@ class System:
     pending_events: int = strawberry.field(
         description="Events that wait in this process to be committed."
     )
+
+    @field(
+        "What waits in the queue; null without INGEST_MODE=queue, and while Redis is down.",
+        SystemQueue | None,
+    )
+    @staticmethod
+    def queue(state: strawberry.Parent[SystemState]) -> QueueFigures | None:
+        return state.queue
 
     @field("How the service is: as its worst part is.")
     @staticmethod

@@ -252,7 +252,7 @@ async def _take(
             user_agent=request.headers.get(b"user-agent", b"").decode("latin-1"),
             now=now,
         )
-    door = Door(resources.committer, resources.metrics.ingest, request.way, resources.tracing)
+    door = Door(resources.intake, resources.metrics.ingest, request.way, resources.tracing)
     arrival = Arrival(site.site_id, now, visitor, largest=request.size or None)
     return await take_in(door, drafts, arrival, request.size)
 
@@ -289,22 +289,23 @@ def _single_answer(outcome: Outcome) -> Answer:
     if isinstance(result, Rejection):
         return Answer(400, _error(result.code.value, result.message))
     body = {
-        "status": "success",
+        "status": "queued" if outcome.queued else "success",
         "event_id": result.event_id,
         "timestamp": result.received_at,
-        "receipt": "ACCEPTED" if outcome.fresh[0] else "DUPLICATE",
+        "receipt": outcome.receipts()[0].status,
     }
     return Answer(200, encode_json(body))
 
 
 def _batch_answer(outcome: Outcome) -> Answer:
-    """Success if any event was taken; each has its receipt."""
+    """Success, or queued, if any event was taken; each has its receipt."""
     taken = [one for one in outcome.results if isinstance(one, Event)]
     body = {
-        "status": "success" if taken else "error",
+        "status": "queued" if outcome.queued else "success" if taken else "error",
         "timestamp": taken[0].received_at if taken else None,
         "accepted": outcome.accepted,
         "duplicates": outcome.duplicates,
+        "queued": outcome.queued,
         "rejected": outcome.rejected,
         "receipts": outcome.receipts(),
     }

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from data.resources import Resources
 from jobs.runner import JobRunner
-from resolvers.system import PartStatus, system_state
+from resolvers.system import PartStatus, queue_takes, system_state
 
 
 async def health(request: Request) -> JSONResponse:
@@ -16,7 +16,8 @@ async def health(request: Request) -> JSONResponse:
     runner: JobRunner[Resources] = request.state.jobs
     state = await system_state(resources)
     parts = {part.name: part for part in state.parts}
-    can_ingest = parts["ledger"].status is not PartStatus.DOWN
+    can_commit = parts["ledger"].status is not PartStatus.DOWN and not resources.lookout.is_away()
+    can_ingest = can_commit or resources.spool.can_take or queue_takes(resources)
     is_whole = all(part.status is PartStatus.OK for part in state.parts)
     failing = [job.name for job in runner.states() if job.last_error]
     body = {
@@ -24,6 +25,8 @@ async def health(request: Request) -> JSONResponse:
         "database": parts["ledger"].status.value.lower(),
         "replica": parts["replica"].status.value.lower(),
         "columnar": parts["columnar"].status.value.lower(),
+        "spool": parts["spool"].status.value.lower(),
+        "queue": parts["queue"].status.value.lower() if "queue" in parts else "none",
         "cache": parts["redis"].status.value.lower() if "redis" in parts else "none",
         "leader": resources.leadership.leader,
         "scheduler": f"failing: {', '.join(failing)}" if failing else "ok",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,6 +11,7 @@ from importlib.metadata import version
 from data.columnar import open_columnar, take_slot
 from data.follower import Follower, following
 from data.group_commit import open_group_commit
+from data.intake import Intake, LedgerStore, Store
 from data.live import open_live
 from data.persisted import OwnPersistedQueries
 from data.postgres.append import append, make_partitions_ahead
@@ -18,12 +19,17 @@ from data.postgres.directory import Directory
 from data.postgres.engine import parse_url
 from data.postgres.leadership import open_leadership
 from data.postgres.ledger import LedgerAddress, open_ledger
+from data.postgres.lookout import Lookout, looking_out
 from data.postgres.salts import SaltKeeper
 from data.redis.client import RedisConnection, open_redis
 from data.redis.documents import SharedPersistedQueries
+from data.redis.queue import Queue, QueueLimits
+from data.redis.queue_store import QueueStore, open_queue_store
 from data.redis.wakeups import open_wakeups
 from data.resources import Resources
 from data.secrets import load_secrets
+from data.spool.drain import Drain, DrainPace, draining
+from data.spool.store import Spool, SpoolLimits, open_spool
 from jobs.runner import JobRunner, open_jobs
 from jobs.table import JOBS
 from server.settings import Settings
@@ -50,6 +56,11 @@ def ledger_address(settings: Settings) -> LedgerAddress:
         ),
         replica_max_lag=timedelta(seconds=settings.replica_max_lag_seconds),
     )
+
+
+def queue_limits(settings: Settings) -> QueueLimits:
+    """How much may wait in the queue."""
+    return QueueLimits(events=settings.queue_max_events)
 
 
 def prepare_home(settings: Settings) -> None:
@@ -107,30 +118,55 @@ async def open_resources(
             if wakeups is not None:
                 wakeups.publish(position)
 
+        lookout = await stack.enter_async_context(
+            looking_out(Lookout(ledger.writer, metrics.ledger))
+        )
+        committing = partial(append, ledger.writer, seconds=lookout.pace.answer_seconds)
         # After the follower, so that it closes first and its last commits are still followed.
         committer = await stack.enter_async_context(
             open_group_commit(
-                partial(append, ledger.writer), on_commit=on_commit, metrics=metrics.ingest
+                lookout.bounded(committing),
+                on_commit=on_commit,
+                metrics=metrics.ingest,
             )
         )
         leadership = await stack.enter_async_context(
             open_leadership(ledger.writer_login, metrics.leader)
         )
+        spool = await _enter_spool(stack, settings, metrics)
+        await stack.enter_async_context(draining(_drain(spool, lookout, on_commit)))
+        ledger_and_spool = Intake((LedgerStore(committer, lookout.is_away), spool), lookout.is_away)
+        queue = Queue(redis, ledger.ledger_id, queue_limits(settings)) if redis else None
+        queue_store = await _enter_queue(stack, settings, queue, ledger_and_spool, metrics)
+        directory = Directory(ledger.writer, lookout)
+        salts = SaltKeeper(ledger.writer, lookout)
+        # At hand from the start: events are taken by them also while the ledger is away.
+        await directory.sites()
+        await salts.salt(utc_now())
         resources = Resources(
             ledger=ledger,
             leadership=leadership,
-            directory=Directory(ledger.writer),
+            directory=directory,
             committer=committer,
+            intake=(
+                Intake((queue_store, *ledger_and_spool.stores), lookout.is_away)
+                if queue_store
+                else ledger_and_spool
+            ),
+            lookout=lookout,
+            spool=spool,
             columnar=columnar,
             follower=follower,
             live=live,
-            salts=SaltKeeper(ledger.writer),
+            salts=salts,
             persisted=(
                 SharedPersistedQueries(redis, metrics.persisted)
                 if redis
                 else OwnPersistedQueries(metrics.persisted)
             ),
             redis=redis,
+            queue=queue,
+            queue_store=queue_store,
             secrets=secrets,
             metrics=metrics,
             tracing=tracing,
@@ -145,3 +181,30 @@ async def open_resources(
 
 async def _enter_redis(stack: AsyncExitStack, url: str, metrics: Metrics) -> RedisConnection | None:
     return await stack.enter_async_context(open_redis(url, metrics.redis)) if url else None
+
+
+async def _enter_spool(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> Spool:
+    limits = SpoolLimits(held=settings.spool_megabytes * 1024 * 1024)
+    opening = open_spool(
+        settings.home / "spool", limits=limits, clock=utc_now, metrics=metrics.spool
+    )
+    return await stack.enter_async_context(opening)
+
+
+async def _enter_queue(
+    stack: AsyncExitStack, settings: Settings, queue: Queue | None, rescue: Store, metrics: Metrics
+) -> QueueStore | None:
+    """The queue as the first store, where events are to go through it."""
+    if settings.ingest_mode != "queue" or queue is None:
+        return None
+    opening = open_queue_store(
+        queue, metrics.queue, rescue=rescue, must_last=settings.is_production
+    )
+    return await stack.enter_async_context(opening)
+
+
+def _drain(spool: Spool, lookout: Lookout, on_commit: Callable[[int], None]) -> Drain:
+    pace = DrainPace()
+    committing = partial(append, lookout.engine, seconds=pace.commit_seconds)
+    bounded = lookout.bounded(committing, pace.commit_seconds)
+    return Drain(spool, bounded, lookout, on_commit, pace)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from data.postgres.engine import parse_url
@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     redis_url: str = Field(default="", repr=False)
+    ingest_mode: Literal["direct", "queue"] = "direct"
+    queue_max_events: int = Field(default=1_000_000, ge=1_000, le=_INT)
+    spool_megabytes: int = Field(default=1_024, ge=0, le=1_048_576)
     graphql_status_profile: Literal["compatible", "draft"] = "compatible"
     query_timeout_seconds: float = Field(default=30, gt=0, le=600)
     query_cost_limit: int = Field(default=200_000, ge=1_000, le=_INT)
@@ -77,6 +80,13 @@ class Settings(BaseSettings):
     def _check_redis_url(cls, value: str) -> str:
         if value:
             check_redis_url(value)
+        return value
+
+    @field_validator("ingest_mode")
+    @classmethod
+    def _check_queue(cls, value: str, info: ValidationInfo) -> str:
+        if value == "queue" and not info.data.get("redis_url"):
+            raise ValueError("the queue needs a Redis: set REDIS_URL, or INGEST_MODE=direct")
         return value
 
     @field_validator("cors_origins", mode="before")

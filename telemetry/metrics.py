@@ -23,10 +23,12 @@ from prometheus_client import (
 )
 
 from telemetry.ledger_metrics import LeaderMetrics, ReplicaMetrics
+from telemetry.queue_metrics import QueueMetrics, WorkerMetrics
+from telemetry.spool_metrics import LedgerMetrics, SpoolMetrics
 from telemetry.tallies import Spread, Spreads, Tallies, Tally
 
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
-IngestOutcome = Literal["accepted", "duplicate", "rejected", "overloaded", "unavailable"]
+IngestOutcome = Literal["accepted", "duplicate", "queued", "rejected", "overloaded", "unavailable"]
 CommitOutcome = Literal["committed", "failed"]
 SliceOutcome = Literal["applied", "failed"]
 OperationType = Literal["query", "mutation", "subscription", "unknown"]
@@ -346,10 +348,14 @@ class Metrics:
     http: HttpMetrics
     graphql: GraphqlMetrics
     ingest: IngestMetrics
+    ledger: LedgerMetrics
+    spool: SpoolMetrics
     follow: FollowMetrics
     store: StoreMetrics
     redis: RedisMetrics
     replica: ReplicaMetrics
+    queue: QueueMetrics
+    worker: WorkerMetrics
     persisted: PersistedMetrics
     live: LiveMetrics
     job: JobMetrics
@@ -367,10 +373,14 @@ class Metrics:
             http=HttpMetrics(registry),
             graphql=GraphqlMetrics(registry),
             ingest=IngestMetrics(registry),
+            ledger=LedgerMetrics(registry),
+            spool=SpoolMetrics(registry),
             follow=FollowMetrics(registry),
             store=StoreMetrics(registry),
             redis=RedisMetrics(registry),
             replica=ReplicaMetrics(registry),
+            queue=QueueMetrics(registry),
+            worker=WorkerMetrics(registry),
             persisted=PersistedMetrics(registry),
             live=LiveMetrics(registry),
             job=JobMetrics(registry),

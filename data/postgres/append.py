@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -103,32 +103,44 @@ class Appended:
     position: int | None
 
 
+# `append` with the engine given, or something like it.
+Append = Callable[[Sequence[Event], Sequence[Rejection]], Awaitable[Appended]]
+
+
 async def append(
-    engine: AsyncEngine, events: Sequence[Event], rejections: Sequence[Rejection]
+    engine: AsyncEngine,
+    events: Sequence[Event],
+    rejections: Sequence[Rejection],
+    *,
+    seconds: float | None = None,
 ) -> Appended:
     """Commit events and rejections together; an id that the ledger knows is not fresh.
 
-    Of several events with one id the first counts. At most `MAX_GROUP_EVENTS` events. Raises
+    Of several events with one id the first counts. At most `MAX_GROUP_EVENTS` events, and
+    `seconds` for the work on a connection. Raises
     `LedgerUnavailable`, in which case the outcome is unknown and sending again is safe, or
     `LedgerRefused`, in which case nothing was stored.
     """
     try:
-        return await _append(engine, events, rejections)
+        return await _append(engine, events, rejections, seconds)
     except LedgerRefused as refused:
         if not isinstance(refused.__cause__, asyncpg.CheckViolationError):
             raise
         # No partition for the month of arrival: the clock is ahead of the job that makes them.
         months = [event.received_at.date() for event in events]
         await make_partitions(engine, min(months), max(months))
-        return await _append(engine, events, rejections)
+        return await _append(engine, events, rejections, seconds)
 
 
 async def _append(
-    engine: AsyncEngine, events: Sequence[Event], rejections: Sequence[Rejection]
+    engine: AsyncEngine,
+    events: Sequence[Event],
+    rejections: Sequence[Rejection],
+    seconds: float | None,
 ) -> Appended:
     if 0 < len(events) <= FEW_EVENTS and not rejections:
-        return await _append_few(engine, events)
-    async with driver_connection(engine) as connection, connection.transaction():
+        return await _append_few(engine, events, seconds)
+    async with driver_connection(engine, seconds) as connection, connection.transaction():
         if rejections:
             await connection.execute(_KEEP_REJECTED, *_rejected_columns(rejections))
         if not events:
@@ -149,11 +161,13 @@ async def _append(
         return Appended(fresh, position)
 
 
-async def _append_few(engine: AsyncEngine, events: Sequence[Event]) -> Appended:
+async def _append_few(
+    engine: AsyncEngine, events: Sequence[Event], seconds: float | None
+) -> Appended:
     first = _first_of_each(events)
     rows = [_row(ordinal, events[ordinal]) for ordinal in first.values()]
     columns = [list(column) for column in zip(*rows, strict=True)]
-    async with driver_connection(engine) as connection:
+    async with driver_connection(engine, seconds) as connection:
         added = await connection.fetch(_APPEND_FEW, *columns)
     fresh = [False] * len(events)
     for ordinal, _ in added:

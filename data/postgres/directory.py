@@ -17,6 +17,7 @@ from data.postgres.documents import (
 )
 from data.postgres.engine import LedgerUnavailable, ledger_errors
 from data.postgres.keys import ApiKey, all_keys
+from data.postgres.lookout import Lookout
 from data.postgres.sites import Site, all_sites
 
 # How long a change made by another process may go unseen, and how long an answer that could not
@@ -41,6 +42,7 @@ class Directory:
     """
 
     engine: AsyncEngine
+    lookout: Lookout | None = None
     _content: _Content | None = None
     # How often something was changed here: what was read meanwhile may lack it.
     _changes: int = 0
@@ -110,23 +112,28 @@ class Directory:
             return await self._read(content)
 
     async def _read(self, stale: _Content | None) -> _Content:
-        started, changes = monotonic(), self._changes
+        changes = self._changes
         try:
-            with ledger_errors():
-                async with self.engine.connect() as connection:
-                    sites = {site.site_id: site for site in await all_sites(connection)}
-                    keys = {key.key_id: key for key in await all_keys(connection)}
-                    version = await documents_version(connection)
+            reading = self._fetched()
+            content = await (self.lookout.ask(reading) if self.lookout else reading)
         except LedgerUnavailable:
             if stale is None:
                 raise
-            # Reports go on while the ledger is away; nothing can be revoked meanwhile anyway.
+            # Reports and the spool go on while the ledger is away; nothing can be revoked
+            # meanwhile anyway.
             content = replace(stale, read_at=monotonic())
-        else:
-            origins = frozenset(
-                origin for site in sites.values() for origin in (site.origins or ("*",))
-            )
-            content = _Content(sites, keys, origins, version, started)
         if changes == self._changes:
             self._content = content
         return content
+
+    async def _fetched(self) -> _Content:
+        started = monotonic()
+        with ledger_errors():
+            async with self.engine.connect() as connection:
+                sites = {site.site_id: site for site in await all_sites(connection)}
+                keys = {key.key_id: key for key in await all_keys(connection)}
+                version = await documents_version(connection)
+        origins = frozenset(
+            origin for site in sites.values() for origin in (site.origins or ("*",))
+        )
+        return _Content(sites, keys, origins, version, started)

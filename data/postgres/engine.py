@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -102,8 +103,14 @@ def _renew_if_closed(connection: Any, *_: object) -> None:
         raise DisconnectionError
 
 
-# What PostgreSQL says about the data it was given (22: data, 23: integrity), as against its state.
-_REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, UnicodeError)
+# What PostgreSQL says about the data it was given (22: data, 23: integrity, 54: size), as against
+# its state.
+_REFUSALS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    UnicodeError,
+)
 # Also what a standby says to a statement that reads what has to be replayed away.
 _CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _OUTAGES = (
@@ -147,19 +154,27 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 @asynccontextmanager
-async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
+async def driver_connection(
+    engine: AsyncEngine, seconds: float | None = None
+) -> AsyncIterator[asyncpg.Connection]:
     """A bare asyncpg connection out of the pool, for what SQLAlchemy has no words for: COPY.
 
-    A connection on which anything failed does not go back into the pool.
+    A connection on which anything failed does not go back into the pool. After `seconds` it is cut
+    off, whatever it is at: a driver that is cancelled would still wait for a server that hangs, for
+    its leave to roll back.
     """
     with ledger_errors():
         async with engine.connect() as connection:
             raw = await connection.get_raw_connection()
             driver = raw.driver_connection
             assert driver is not None
+            cut = seconds and asyncio.get_running_loop().call_later(seconds, driver.terminate)
             try:
                 yield driver
             except BaseException:
                 # Also when the caller is cancelled in the middle of a statement.
                 await connection.invalidate()
                 raise
+            finally:
+                if cut:
+                    cut.cancel()

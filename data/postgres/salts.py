@@ -10,7 +10,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from data.postgres.engine import transaction
+from data.postgres.engine import LedgerUnavailable, transaction
+from data.postgres.lookout import Lookout
 from data.postgres.tables import visitor_salts
 
 LIFETIME = timedelta(hours=48)
@@ -34,17 +35,32 @@ async def destroy_salts(connection: AsyncConnection, now: datetime) -> int:
 
 @dataclass(slots=True)
 class SaltKeeper:
-    """The salt of the current day, held in memory as long as the day lasts."""
+    """The salts of the current day and of the next, held in memory.
+
+    The next one is there before it is needed, so that a ledger that is away at midnight keeps
+    nobody from sending events.
+    """
 
     engine: AsyncEngine
+    lookout: Lookout | None = None
     _day: date | None = None
-    _salt: bytes = field(default=b"", repr=False)
+    _salts: dict[date, bytes] = field(default_factory=dict, repr=False)
 
     async def salt(self, now: datetime) -> bytes:
-        """The salt of the UTC day of `now`; raises `LedgerUnavailable`."""
+        """The salt of the UTC day of `now`; raises `LedgerUnavailable` where it is not at hand."""
         day = now.date()
         if day != self._day:
-            async with transaction(self.engine) as connection:
-                salt = await salt_of(connection, day)
-            self._day, self._salt = day, salt
-        return self._salt
+            try:
+                reading = self._fetched(day)
+                salts = await (self.lookout.ask(reading) if self.lookout else reading)
+            except LedgerUnavailable:
+                if day not in self._salts:
+                    raise
+            else:
+                self._day, self._salts = day, salts
+        return self._salts[day]
+
+    async def _fetched(self, day: date) -> dict[date, bytes]:
+        next_day = day + timedelta(days=1)
+        async with transaction(self.engine) as connection:
+            return {one: await salt_of(connection, one) for one in (day, next_day)}

@@ -139,6 +139,18 @@ class RedisConnection:
         """A new subscriber, which takes a connection for itself; use it within `outages()`."""
         return self._client.pubsub()
 
+    @asynccontextmanager
+    async def on_its_own(self) -> AsyncIterator[Client]:
+        """A client with a connection for itself, for what waits; use it within `outages()`.
+
+        Whoever uses it says how long it may wait.
+        """
+        client = self._made_client(1)
+        try:
+            yield client
+        finally:
+            await _close(client)
+
     @contextmanager
     def outages(self) -> Iterator[None]:
         """Turns what the library raises into `RedisUnavailable` and takes note of it."""

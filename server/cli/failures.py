@@ -14,6 +14,7 @@ from data.manifests import ManifestUnusable
 from data.postgres.embedded_account import EmbeddedPostgresError
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from data.postgres.ledger import MigrationsPending
+from data.redis.queue_store import QueueUnusable
 from data.secrets import SecretsUnreadable
 from resolvers.errors import BadUserInput, Refusal
 from server.resources import HomeUnusable
@@ -53,6 +54,7 @@ _SELF_EXPLAINING = (
     ManifestUnusable,
     MigrationsPending,
     NoSlot,
+    QueueUnusable,
     Refusal,
     SecretsUnreadable,
 )

@@ -18,6 +18,7 @@ from server.cli.maintenance import migrate, schema
 from server.cli.rebuild import rebuild
 from server.cli.serve import serve
 from server.cli.terminal import say
+from server.cli.worker import worker
 from telemetry.logs import configure_logs
 
 log = structlog.get_logger()
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _command_line() -> typer.Typer:
     app = _group("Usage analytics that a team owns: events in, exact answers out.")
     app.command()(serve)
+    app.command()(worker)
     app.command()(demo)
     app.command("import")(import_file)
     app.command()(doctor)

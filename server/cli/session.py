@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from data.group_commit import open_group_commit
+from data.intake import LedgerStore
 from data.postgres.append import append
 from data.postgres.engine import transaction
 from data.postgres.ledger import Ledger, open_ledger
@@ -106,7 +107,7 @@ async def import_door(ledger: Ledger) -> AsyncIterator[Door]:
     async with open_group_commit(
         partial(append, ledger.writer), on_commit=_tell_nobody, metrics=metrics
     ) as committer:
-        yield Door(committer, metrics, "import")
+        yield Door(LedgerStore(committer), metrics, "import")
 
 
 def _tell_nobody(_: int) -> None:

@@ -12,14 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.events import Event, Rejection, RejectionCode
 from data.group_commit import (
-    Append,
     CommitLimits,
     CommitterClosed,
     CommitterFull,
     GroupCommit,
     open_group_commit,
 )
-from data.postgres.append import Appended, append
+from data.postgres.append import Append, Appended, append
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from telemetry.metrics import Metrics
 from tests.fixtures.ledger import Database

@@ -6,15 +6,13 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import uuid4
 
 import asyncpg
 import duckdb
-import httpx
 
 from data.postgres.embedded import embedded_server
+from tests.faults.clients import Tally, client, send
 from tests.fixtures.service import Service, footfall, free_port, launch
 
 KILLS = 20
@@ -23,59 +21,6 @@ CLIENTS = 8
 ASK_NOW = """
 { dau(siteId: "shop", range: {from: "2026-01-01", to: "2026-01-01"}) { meta { computedAt } } }
 """
-
-INGEST = """
-mutation ($events: [EventInput!]!) {
-  ingest(input: {siteId: "shop", events: $events}) { receipts { eventId status } }
-}
-"""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the clients were told: `acknowledged` ids, and those whose answer never came."""
-
-    acknowledged: Counter[str] = field(default_factory=Counter)
-    accepted: Counter[str] = field(default_factory=Counter)
-    open: list[list[str]] = field(default_factory=list)
-    duplicates: int = 0
-
-
-async def send(service: Service, ids: list[str], tally: Tally) -> None:
-    """One request with these ids; raises if it was not acknowledged as a whole."""
-    if len(ids) == 1:
-        body = {"site": "shop", "event_id": ids[0], "event": "view", "user": ids[0][:4]}
-        response = await service.client.post("/collect", json=body)
-        response.raise_for_status()
-        receipts = [(response.json()["event_id"], response.json()["receipt"])]
-    else:
-        events = [{"eventId": one, "eventType": "view", "userId": one[:4]} for one in ids]
-        answer = await service.graphql(INGEST, {"events": events})
-        if "errors" in answer:
-            raise ConnectionError(answer["errors"])
-        payload = answer["data"]["ingest"]["receipts"]
-        receipts = [(one["eventId"], one["status"]) for one in payload]
-    assert [event_id for event_id, _ in receipts] == ids
-    for event_id, status in receipts:
-        assert status in ("ACCEPTED", "DUPLICATE")
-        tally.acknowledged[event_id] += 1
-        tally.accepted[event_id] += status == "ACCEPTED"
-        tally.duplicates += status == "DUPLICATE"
-
-
-async def client(service: Service, tally: Tally, stop: asyncio.Event) -> None:
-    """Send, and send again what was left without an answer, until told to stop."""
-    while not stop.is_set():
-        ids = (
-            tally.open.pop()
-            if tally.open
-            else [str(uuid4()) for _ in range(random.choice([1, 1, 2, 50, 400]))]
-        )
-        try:
-            await send(service, ids, tally)
-        except (httpx.HTTPError, ConnectionError, ValueError):
-            tally.open.append(ids)
-            await asyncio.sleep(0.01)
 
 
 async def compare(home: Path, tally: Tally) -> None:
@@ -119,6 +64,7 @@ async def settle(service: Service, tally: Tally) -> None:
     """Send what is left, let the copy follow, stop in an orderly way, and compare."""
     while tally.open:
         await send(service, tally.open.pop(), tally)
+    await service.until_drained()
     # Clients that send again what was taken hear that it is known.
     known, before = random.sample(sorted(tally.acknowledged), 300), tally.duplicates
     await send(service, known, tally)
@@ -158,6 +104,6 @@ async def test_a_service_whose_postgres_is_killed_comes_back_by_itself(tmp_path:
 
     for _ in range(KILLS):
         await under_load(service, tally, kill)
-        await service.wait_until_ready()
+        await service.until_drained()
 
     await settle(service, tally)

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.events import Event, Rejection
-from data.group_commit import Append, open_group_commit
+from data.group_commit import open_group_commit
 from data.imports.rows import BadRow, ImportFileError, OtherSite, Reading, Row
-from data.postgres.append import Appended, append, make_partitions_ahead
+from data.intake import LedgerStore
+from data.postgres.append import Append, Appended, append, make_partitions_ahead
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from resolvers.imports import (
     CHUNK_BYTES,
@@ -53,7 +54,7 @@ async def importing(
     metrics = Metrics.create().ingest
     async with open_group_commit(append_, on_commit=lambda _: None, metrics=metrics) as committer:
         yield Import(
-            Door(committer, metrics, "import"),
+            Door(LedgerStore(committer), metrics, "import"),
             "shop",
             clock=lambda: NOW,
             tally=course.tally,

@@ -39,11 +39,14 @@ QUESTIONS = {
     "sites": "",
     "viewer": "",
     "system": "",
+    "deadLetters": "",
 }
 COMMANDS = {
     "ingest": 'input: {siteId: "shop", events: [{eventType: "view"}, {eventType: ""}]}',
     "saveSite": 'input: {id: "shop", origins: ["https://example.com"]}',
     "createApiKey": 'input: {name: "new", scopes: [READ]}',
+    "replayDeadLetters": "",
+    "deleteDeadLetters": 'ids: ["1-1"]',
 }
 
 
@@ -102,9 +105,15 @@ async def test_every_field_is_answered(app: App) -> None:
     told = {path for path, value in seen if value is not None}
     # Only what cannot be known of these may be null.
     assert {path for path, _ in seen} - told == {
+        # There is no queue here.
+        ".deadLetters.edges",
+        ".deadLetters.nodes",
+        ".deadLetters.pageInfo.endCursor",
+        ".deadLetters.pageInfo.startCursor",
         ".receipts.code",
         ".receipts.index",
         ".receipts.message",
+        ".system.queue",
         ".viewer.expiresAt",
     }
 

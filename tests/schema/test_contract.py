@@ -43,6 +43,7 @@ ANSWERED = {
 }
 # What the contract leaves to the issues that ask for it.
 ADDED = {"DocumentsMode", "Viewer", "ViewerLimits", "System", "SystemPart", "PartStatus"}
+ADDED |= {"DeadLetter", "DeadLetterConnection", "DeadLetterEdge", "SystemQueue"}
 
 Types = dict[str, TypeDefinitionNode]
 
@@ -162,6 +163,13 @@ def test_what_goes_beyond_the_contract_is_known() -> None:
     assert beyond == {
         "ApiKeyInput.documents",
         "EventConnection.meta",
+        "Mutation.deleteDeadLetters",
+        "Mutation.deleteDeadLetters(ids)",
+        "Mutation.replayDeadLetters",
+        "Mutation.replayDeadLetters(ids)",
+        "Query.deadLetters",
+        "Query.deadLetters(after)",
+        "Query.deadLetters(first)",
         "RejectionCode.INVALID_EVENT_ID",
         "RejectionCode.INVALID_TEXT",
         "RejectionCode.UNKNOWN_FIELD",

@@ -1,7 +1,10 @@
 """Health and metrics: what an operator and a load balancer see."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
+
+import pytest_asyncio
 
 from tests.fixtures.app import App, open_app
 from tests.fixtures.ledger import Database
@@ -27,9 +30,18 @@ async def test_a_whole_service_says_so_part_by_part(app: App) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_without_its_ledger_the_service_is_down_and_reports_go_on(
-    app: App, database: Database
+@pytest_asyncio.fixture
+async def app_without_spool(database: Database, tmp_path: Path) -> AsyncIterator[App]:
+    """The application with nothing that takes events instead of the ledger."""
+    async with open_app(database, tmp_path / "home", spool_megabytes=0) as opened:
+        await opened.site("shop")
+        yield opened
+
+
+async def test_without_ledger_and_spool_the_service_is_down_and_reports_go_on(
+    app_without_spool: App, database: Database
 ) -> None:
+    app = app_without_spool
     await app.ingest(
         "shop", {"eventType": "v", "userId": "a", "occurredAt": "2026-03-01T12:00:00Z"}
     )
@@ -63,9 +75,10 @@ async def test_without_its_ledger_the_service_is_down_and_reports_go_on(
     assert again.status_code == 200
 
 
-async def test_a_mutation_on_a_ledger_that_is_away_has_a_code_and_a_time_to_retry(
-    app: App, database: Database
+async def test_a_mutation_that_nothing_takes_has_a_code_and_a_time_to_retry(
+    app_without_spool: App, database: Database
 ) -> None:
+    app = app_without_spool
     await app.ingest("shop", {"eventType": "v"})
     admin = await database.connect()
     await admin.execute("alter table event_ids rename to away")

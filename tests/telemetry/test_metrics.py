@@ -8,10 +8,34 @@ from prometheus_client.parser import text_string_to_metric_families
 from telemetry.metrics import IngestOutcome, IngestWay, JobOutcome, Metrics
 
 AREAS = (
-    *("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job"),
-    *("replica", "leader"),
+    "http",
+    "graphql",
+    "ingest",
+    "follow",
+    "store",
+    "redis",
+    "persisted",
+    "live",
+    "job",
+    "replica",
+    "leader",
+    "ledger",
+    "spool",
+    "queue",
+    "worker",
 )
-UNITS = ("total", "seconds", "bytes", "events", "position", "streams", "state")
+UNITS = (
+    "total",
+    "seconds",
+    "bytes",
+    "events",
+    "position",
+    "streams",
+    "state",
+    "entries",
+    "letters",
+    "workers",
+)
 NAME = re.compile(
     rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})|footfall_leader"
 )
@@ -51,6 +75,14 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_ingest_group_size_events",
         "footfall_ingest_pending_events",
         "footfall_ingest_pending_bytes",
+        "footfall_ledger_away_seconds",
+        "footfall_ledger_outages_total",
+        "footfall_spool_events_total",
+        "footfall_spool_held_bytes",
+        "footfall_spool_oldest_seconds",
+        "footfall_spool_write_duration_seconds",
+        "footfall_spool_write_failures_total",
+        "footfall_spool_damaged_bytes_total",
         "footfall_follow_watermark_position",
         "footfall_follow_ledger_position",
         "footfall_follow_lag_seconds",
@@ -62,10 +94,28 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_store_failures_total",
         "footfall_store_interruptions_total",
         "footfall_redis_uses_total",
+<<<<<<< HEAD
         "footfall_replica_lag_seconds",
         "footfall_replica_reads_total",
         "footfall_replica_breaker_state",
         "footfall_replica_breaker_transitions_total",
+=======
+        "footfall_queue_waiting_events",
+        "footfall_queue_waiting_entries",
+        "footfall_queue_pending_entries",
+        "footfall_queue_oldest_age_seconds",
+        "footfall_queue_living_workers",
+        "footfall_queue_dead_letters",
+        "footfall_queue_held_bytes",
+        "footfall_queue_bare_events",
+        "footfall_queue_reappended_entries_total",
+        "footfall_queue_appended_events_total",
+        "footfall_worker_drained_events_total",
+        "footfall_worker_reclaimed_entries_total",
+        "footfall_worker_retries_total",
+        "footfall_worker_commit_duration_seconds",
+        "footfall_worker_refused_events_total",
+>>>>>>> queue
         "footfall_persisted_lookups_total",
         "footfall_live_open_streams",
         "footfall_live_dropped_events_total",

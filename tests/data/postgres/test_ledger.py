@@ -295,14 +295,15 @@ async def test_a_salt_lives_for_two_days_and_is_the_same_for_all(
     assert first == second != next_day
     assert len(first) == 32
 
+    # That of the day after is made ahead.
     async with transaction(writer) as connection:
         assert await destroy_salts(connection, datetime(2026, 3, 2, 23, 59, tzinfo=UTC)) == 0
         assert await destroy_salts(connection, datetime(2026, 3, 3, 0, 0, tzinfo=UTC)) == 1
 
     looking = await database.connect()
-    days = await looking.fetch("select day from visitor_salts")
+    days = await looking.fetch("select day from visitor_salts order by day")
     await looking.close()
-    assert [row["day"].isoformat() for row in days] == ["2026-03-02"]
+    assert [row["day"].isoformat() for row in days] == ["2026-03-02", "2026-03-03"]
 
 
 @pytest.mark.parametrize("size", [3, FEW_EVENTS, FEW_EVENTS + 1, 5_000])
@@ -352,3 +353,22 @@ async def test_small_and_large_groups_take_their_places_in_one_order(
     assert [row["position"] for row in batches] == list(range(1, 61))
     assert moments == sorted(moments)
     assert stored == 30 * 1 + 30 * 151
+
+
+@pytest.mark.parametrize("size", [1, FEW_EVENTS + 1])
+async def test_a_commit_that_hangs_is_cut_off_and_sending_again_is_safe(
+    writer: AsyncEngine, database: Database, size: int
+) -> None:
+    sent = [event() for _ in range(size)]
+    other = await database.connect()
+    barrier = other.transaction()
+    await barrier.start()
+    await other.execute("lock table event_ids in access exclusive mode")
+
+    with pytest.raises(LedgerUnavailable):
+        await append(writer, sent, [], seconds=0.2)
+
+    await barrier.commit()
+    await append(writer, sent, [])
+    assert await other.fetchval("select count(*) from events") == size
+    await other.close()

@@ -1,0 +1,1 @@
+"""Events on local disk while the ledger is away: durable when acknowledged, drained in order."""

@@ -1,0 +1,256 @@
+"""Draining the spool: oldest first into the ledger, each segment deleted when it is committed.
+
+Whatever is cut off is done once more: ids are honoured for ever, so nothing counts twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import structlog
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    wait_exponential_jitter,
+)
+
+from data.events import Event, Rejection
+from data.postgres.append import Append, Appended
+from data.postgres.engine import LedgerRefused, LedgerUnavailable
+from data.postgres.lookout import Lookout
+from data.spool.records import Damage, Record, Unreadable, decode_head, read_records
+from data.spool.segments import (
+    append_durably,
+    folders_with_segments,
+    keep_place,
+    locked,
+    read_place,
+    remove_segment,
+    segments_in,
+    set_aside,
+)
+from data.spool.store import Spool
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class DrainPace:
+    """How much is committed at a time, how long attempts wait, how often others' folders are seen.
+
+    A batch takes far longer than those of requests where the ledger is busy: nobody waits for it.
+    """
+
+    batch_events: int = 2_000
+    batch_bytes: int = 4 * 1024 * 1024
+    commit_seconds: float = 25.0
+    first_wait_seconds: float = 0.2
+    longest_wait_seconds: float = 5.0
+    look_seconds: float = 2.0
+    farewell_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What is committed together; `end` is the place in the segment after it."""
+
+    items: list[Event | Rejection]
+    damaged: list[bytes]
+    end: int
+
+
+@dataclass(slots=True)
+class Drain:
+    """Brings what is spooled into the ledger, also what processes left that never came back."""
+
+    spool: Spool
+    append: Append
+    lookout: Lookout
+    on_commit: Callable[[int], None]
+    pace: DrainPace = field(default_factory=DrainPace)
+    _is_idle: asyncio.Event = field(default_factory=asyncio.Event)
+    _drained: int = 0
+    _failure: str | None = None
+
+    async def run(self) -> None:
+        """Drain whatever is there or comes, until cancelled."""
+        while True:
+            self._is_idle.clear()
+            try:
+                await self.drain()
+            except Exception as error:  # noqa: BLE001 - draining must outlive any failure
+                self._tell_failure(error)
+                await asyncio.sleep(self.pace.longest_wait_seconds)
+                continue
+            self._failure = None
+            self._tell_end()
+            if self.spool.held_bytes == 0:
+                self._is_idle.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.pace.look_seconds):
+                    await self.spool.holds.wait()
+
+    def _tell_failure(self, error: Exception) -> None:
+        """Once for each that is new: it is tried again every few seconds."""
+        if repr(error) != self._failure:
+            self._failure = repr(error)
+            expected = isinstance(error, OSError)
+            log.error("spool.drain.failed", error=str(error), exc_info=None if expected else error)
+
+    def _tell_end(self) -> None:
+        if self._drained:
+            log.warning("spool.drained", events=self._drained)
+            self._drained = 0
+
+    async def farewell(self) -> None:
+        """Give the last ones a moment to reach the ledger, if it answers."""
+        if not self.lookout.is_away():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.pace.farewell_seconds):
+                    await self._is_idle.wait()
+
+    async def drain(self) -> None:
+        """Drain this process's folder, then those that no process works in."""
+        spool = self.spool
+        await self._drain_folder(spool.folder)
+        for folder in await spool.in_thread(partial(folders_with_segments, spool.folder.parent)):
+            if folder == spool.folder:
+                continue
+            with ExitStack() as stack:
+                if stack.enter_context(locked(folder)):
+                    log.warning("spool.folder.adopted", folder=str(folder))
+                    await self._drain_folder(folder)
+
+    async def _drain_folder(self, folder: Path) -> None:
+        while segments := await self.spool.in_thread(partial(segments_in, folder)):
+            await self.lookout.until_back()
+            segment = segments[0]
+            await self.spool.in_thread(partial(self._seal, segment))
+            await self._drain_segment(segment)
+            await self.spool.take_stock()
+
+    def _seal(self, segment: Path) -> None:
+        if self.spool.writer.current == segment:
+            self.spool.writer.seal()
+
+    async def _drain_segment(self, segment: Path) -> None:
+        spool = self.spool
+        content = await spool.in_thread(segment.read_bytes)
+        try:
+            decode_head(content)
+        except Unreadable as error:
+            await self._give_up(segment, len(content), str(error))
+            return
+        place = await spool.in_thread(partial(read_place, segment))
+        while batch := await spool.in_thread(partial(_next_batch, content, place, self.pace)):
+            for stretch in batch.damaged:
+                await self._keep_damaged(segment, stretch)
+            if batch.items:
+                await self._commit(segment.parent, batch.items)
+            place = batch.end
+            await spool.in_thread(partial(keep_place, segment, place))
+        await spool.in_thread(partial(remove_segment, segment))
+
+    async def _give_up(self, segment: Path, size: int, reason: str) -> None:
+        if not size:
+            # Its maker was killed before it wrote anything.
+            await self.spool.in_thread(partial(remove_segment, segment))
+            return
+        aside = await self.spool.in_thread(partial(set_aside, segment))
+        self.spool.metrics.damaged_bytes.inc(size)
+        log.error("spool.segment.damaged", kept=str(aside), bytes=size, reason=reason)
+
+    async def _keep_damaged(self, segment: Path, stretch: bytes) -> None:
+        aside = segment.with_suffix(".damaged")
+        await self.spool.in_thread(partial(append_durably, aside, stretch))
+        self.spool.metrics.damaged_bytes.inc(len(stretch))
+        log.error("spool.segment.damaged", kept=str(aside), bytes=len(stretch))
+
+    async def _commit(self, folder: Path, items: Sequence[Event | Rejection]) -> None:
+        """Commit, as often as it takes; what the ledger refuses is found and set aside."""
+        try:
+            appended = await self._appended(items)
+        except LedgerRefused as refused:
+            if len(items) == 1:
+                await self._refuse(folder, items[0], str(refused))
+                return
+            middle = len(items) // 2
+            await self._commit(folder, items[:middle])
+            await self._commit(folder, items[middle:])
+            return
+        counts = self.spool.metrics.events
+        self._drained += len(appended.fresh)
+        counts["committed"].inc(sum(appended.fresh))
+        counts["duplicate"].inc(len(appended.fresh) - sum(appended.fresh))
+        if appended.position is not None:
+            self.on_commit(appended.position)
+
+    async def _appended(self, items: Sequence[Event | Rejection]) -> Appended:
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(LedgerUnavailable),
+            wait=wait_exponential_jitter(
+                multiplier=self.pace.first_wait_seconds, max=self.pace.longest_wait_seconds
+            ),
+            before_sleep=_tell,
+        )
+        events = [item for item in items if isinstance(item, Event)]
+        rejections = [item for item in items if isinstance(item, Rejection)]
+
+        async def attempt() -> Appended:
+            await self.lookout.until_back()
+            return await self.append(events, rejections)
+
+        return await attempts(attempt)
+
+    async def _refuse(self, folder: Path, item: Event | Rejection, reason: str) -> None:
+        line = msgspec.json.encode({"reason": reason, type(item).__name__.lower(): item}) + b"\n"
+        await self.spool.in_thread(partial(append_durably, folder / "refused.jsonl", line))
+        self.spool.metrics.events["refused"].inc()
+        log.error(
+            "spool.event.refused",
+            site_id=item.site_id,
+            event_id=str(item.event_id),
+            reason=reason,
+            kept=str(folder / "refused.jsonl"),
+        )
+
+
+def _tell(attempt: RetryCallState) -> None:
+    error = attempt.outcome.exception() if attempt.outcome else None
+    log.warning("spool.drain.waits", attempt=attempt.attempt_number, error=str(error))
+
+
+def _next_batch(content: bytes, place: int, pace: DrainPace) -> _Batch | None:
+    """What follows a place, as much as is committed together; None at the end."""
+    items: list[Event | Rejection] = []
+    damaged: list[bytes] = []
+    end = place
+    for found in read_records(content, place):
+        match found:
+            case Damage(begin, end):
+                damaged.append(content[begin:end])
+            case Record(spooled, end):
+                items += spooled.events
+                items += spooled.rejections
+        if len(items) >= pace.batch_events or end - place >= pace.batch_bytes:
+            break
+    return _Batch(items, damaged, end) if end > place else None
+
+
+@asynccontextmanager
+async def draining(drain: Drain) -> AsyncIterator[Drain]:
+    """The drain at work, until the block is left; then it has a moment to finish."""
+    running = asyncio.create_task(drain.run(), name="spool-drain")
+    try:
+        yield drain
+    finally:
+        await drain.farewell()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

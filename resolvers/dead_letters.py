@@ -1,0 +1,147 @@
+"""Dead letters of the queue: looking at them, queueing them anew, and deleting them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data.events import Event, Rejection
+from data.redis import dead_letters as stored
+from data.redis.client import RedisUnavailable
+from data.redis.dead_letters import DeadLetter
+from data.redis.entries import Entry, Undecodable, decode_entry
+from data.redis.queue import Queue
+from resolvers.access import require_service_wide
+from resolvers.context import Context
+from resolvers.cursors import LETTER_ID, letter_cursor_of, letter_id_of
+from resolvers.errors import BadUserInput, Unavailable
+
+MAX_LETTERS = 100
+MAX_LETTER_IDS = 1_000
+MAX_PREVIEW = 5
+_PREVIEW_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLetter:
+    """A dead letter and what can be shown of what is in it."""
+
+    letter: DeadLetter
+    site_id: str | None
+    preview: list[dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterPage:
+    """A page of dead letters, oldest first; `cursors[i]` belongs to letter i."""
+
+    letters: Sequence[ShownLetter]
+    cursors: Sequence[str]
+    has_next: bool
+    has_previous: bool
+
+
+async def dead_letters(ctx: Context, first: int, after: str | None) -> DeadLetterPage:
+    """The first so many dead letters behind a cursor; none where there is no Redis."""
+    require_service_wide(ctx.caller)
+    if not 1 <= first <= MAX_LETTERS:
+        raise BadUserInput("first", f"first takes 1 to {MAX_LETTERS}")
+    place = letter_id_of(after) if after else None
+    queue = ctx.resources.queue
+    try:
+        # One more than asked tells whether there is a next page.
+        found = await stored.letters_after(queue, place, first + 1) if queue else []
+    except RedisUnavailable as error:
+        raise _unavailable() from error
+    shown = found[:first]
+    return DeadLetterPage(
+        letters=[_shown(letter) for letter in shown],
+        cursors=[letter_cursor_of(letter.letter_id) for letter in shown],
+        has_next=len(found) > first,
+        has_previous=place is not None,
+    )
+
+
+async def replay(ctx: Context, ids: Sequence[str] | None) -> int:
+    """Queue these dead letters anew, or the oldest ones; how many found room."""
+    queue = _required(ctx, ids)
+    if queue is None:
+        return 0
+    try:
+        if ids is None:
+            ids = await stored.oldest_letter_ids(queue, MAX_LETTERS)
+        return await queue.replay(ids)
+    except RedisUnavailable as error:
+        raise _unavailable() from error
+
+
+async def delete(ctx: Context, ids: Sequence[str]) -> int:
+    """Delete these dead letters for good; how many there were of them."""
+    queue = _required(ctx, ids)
+    if queue is None or not ids:
+        return 0
+    try:
+        return await stored.delete_letters(queue, ids)
+    except RedisUnavailable as error:
+        raise _unavailable() from error
+
+
+def _required(ctx: Context, ids: Sequence[str] | None) -> Queue | None:
+    require_service_wide(ctx.caller)
+    if ids is not None and len(ids) > MAX_LETTER_IDS:
+        raise BadUserInput("ids", f"at most {MAX_LETTER_IDS} dead letters can be named at once")
+    if any(not LETTER_ID.fullmatch(one) for one in ids or ()):
+        raise BadUserInput("ids", "one of these is not the id of a dead letter")
+    return ctx.resources.queue
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("queue", "dead letters cannot be reached now; try again shortly")
+
+
+def _shown(letter: DeadLetter) -> ShownLetter:
+    try:
+        entry = decode_entry(letter.content)
+    except Undecodable:
+        start = letter.content[:_PREVIEW_CHARACTERS].hex()[:_PREVIEW_CHARACTERS]
+        return ShownLetter(letter, None, [{"bytes": len(letter.content), "hex": start}])
+    return ShownLetter(letter, _site_of(entry), _preview(entry))
+
+
+def _site_of(entry: Entry) -> str | None:
+    if entry.events:
+        return entry.events[0].site_id
+    return entry.rejections[0].site_id if entry.rejections else None
+
+
+def _preview(entry: Entry) -> list[dict[str, object]]:
+    events = [_event(event) for event in entry.events[:MAX_PREVIEW]]
+    left = MAX_PREVIEW - len(events)
+    return events + [_rejection(one) for one in entry.rejections[:left]]
+
+
+def _event(event: Event) -> dict[str, object]:
+    texts = {
+        "eventType": event.event_type,
+        "userId": event.user_id,
+        "visitorId": event.visitor_id,
+        "sessionId": event.session_id,
+        "url": event.url,
+        "path": event.path,
+        "referrer": event.referrer,
+        "properties": event.properties,
+    }
+    return {
+        "eventId": str(event.event_id),
+        "occurredAt": event.occurred_at.isoformat(),
+        "receivedAt": event.received_at.isoformat(),
+        **{name: text[:_PREVIEW_CHARACTERS] for name, text in texts.items() if text is not None},
+    }
+
+
+def _rejection(rejection: Rejection) -> dict[str, object]:
+    return {
+        "rejected": rejection.code.value,
+        "message": rejection.message[:_PREVIEW_CHARACTERS],
+        "payload": rejection.payload[:_PREVIEW_CHARACTERS],
+    }
