@@ -12,6 +12,7 @@ from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from data.postgres.feed import feed_state
 from data.redis.client import RedisConnection
 from data.resources import Resources
+from data.vault.vault import Vault
 from resolvers.access import require_service_wide
 from resolvers.context import Context
 
@@ -55,7 +56,7 @@ async def system_state(resources: Resources) -> SystemState:
     columnar, copy_position, through = await _columnar_part(resources)
     redis = [_redis_part(resources.redis)] if resources.redis else []
     return SystemState(
-        parts=[ledger[0], replica[0], columnar, *redis],
+        parts=[ledger[0], replica[0], columnar, *redis, *_vault_parts(resources)],
         data_through=through,
         ledger_position=replica[1] if replica[1] is not None else ledger[1],
         copy_position=copy_position,
@@ -93,6 +94,20 @@ def _redis_part(redis: RedisConnection) -> Part:
     if redis.is_available:
         return Part("redis", PartStatus.OK, "persisted queries and wake-ups are shared")
     return Part("redis", PartStatus.DOWN, "Redis does not answer; this process does without it")
+
+
+def _vault_parts(resources: Resources) -> list[Part]:
+    if not isinstance(resources.secrets, Vault):
+        return []
+    state = resources.secrets.state()
+    until = f"{state.ends_at:%Y-%m-%d %H:%M:%S} UTC" if state.ends_at else None
+    if state.trouble is None:
+        words = f"leases are held until {until}, and renewed" if until else "it answers"
+        return [Part("vault", PartStatus.OK, words)]
+    trouble = "Vault does not do what it is asked; the service goes on with what it holds"
+    if state.has_ended:
+        return [Part("vault", PartStatus.DOWN, f"{trouble}; leases have ended")]
+    return [Part("vault", PartStatus.DEGRADED, f"{trouble}; leases end at {until or 'no time'}")]
 
 
 async def system(ctx: Context) -> SystemState:

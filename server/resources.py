@@ -22,9 +22,10 @@ from data.redis.client import RedisConnection, open_redis
 from data.redis.documents import SharedPersistedQueries
 from data.redis.wakeups import open_wakeups
 from data.resources import Resources
-from data.secrets import load_secrets
+from data.secrets import Secrets
 from jobs.runner import JobRunner, open_jobs
 from jobs.table import JOBS
+from server.secrets import open_secrets
 from server.settings import Settings
 from telemetry.metrics import Metrics
 from telemetry.tracing import open_tracing
@@ -39,14 +40,16 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def ledger_address(settings: Settings) -> LedgerAddress:
-    """Where the settings say the ledger is."""
+def ledger_address(settings: Settings, secrets: Secrets | None = None) -> LedgerAddress:
+    """Where the settings say the ledger is; with secrets, each connection asks these whom to be."""
     return LedgerAddress(
         home=settings.home,
         database_url=parse_url(settings.database_url) if settings.database_url else None,
         replica_url=(
             parse_url(settings.replica_database_url) if settings.replica_database_url else None
         ),
+        credentials=secrets.credentials("database") if secrets else None,
+        replica_credentials=secrets.credentials("replica_database") if secrets else None,
     )
 
 
@@ -78,8 +81,10 @@ async def open_resources(
                 settings.otel_exporter_otlp_endpoint or None, service_version=version("footfall")
             )
         )
-        secrets = load_secrets(settings.home / "secrets.json")
-        ledger = await stack.enter_async_context(open_ledger(ledger_address(settings)))
+        settings, secrets = await stack.enter_async_context(
+            open_secrets(settings, utc_now, metrics.vault)
+        )
+        ledger = await stack.enter_async_context(open_ledger(ledger_address(settings, secrets)))
         await make_partitions_ahead(ledger.writer, utc_now())
         slot = stack.enter_context(take_slot(settings.home / "columnar"))
         columnar = await stack.enter_async_context(

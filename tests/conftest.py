@@ -7,7 +7,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Fixtures that many folders share, one module per subject.
-pytest_plugins = ["tests.fixtures.ledger", "tests.fixtures.app", "tests.fixtures.redis"]
+pytest_plugins = [
+    "tests.fixtures.ledger",
+    "tests.fixtures.app",
+    "tests.fixtures.redis",
+    "tests.fixtures.vault",
+]
 
 # No deadline anywhere: the machine is shared, and a slow example is not a wrong one.
 settings.register_profile("dev", deadline=None, max_examples=50)
