@@ -104,9 +104,11 @@ def opened(keys: MasterKeys, text: str, context: bytes) -> bytes:
 
 
 def rewrapped(keys: MasterKeys, text: str, context: bytes) -> str:
-    """The same text with its own key wrapped by the newest of these; what it holds stays closed."""
+    """The same text with its own key wrapped by the newest of these; raises `Undecipherable`."""
     version, wrapped, body = _parts(text)
     data_key = _unwrap(keys, version, wrapped, context)
+    # So that damage is noticed while the old text is still there.
+    _decrypt(data_key, body, _bound(b"text", context))
     return _text(keys.newest, _wrap(keys, data_key, context), body)
 
 

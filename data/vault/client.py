@@ -106,7 +106,7 @@ class VaultClient:
 
         def parse(answer: Any) -> TokenLife:
             self.use_token(answer["auth"]["client_token"])
-            return _life(answer["auth"]["lease_duration"], answer["auth"]["renewable"])
+            return _life(answer["auth"])
 
         return await self._ask("log in by VAULT_ROLE_ID and VAULT_SECRET_ID", login, parse)
 
@@ -115,7 +115,7 @@ class VaultClient:
         return await self._ask(
             "look its token up",
             self._hvac.auth.token.lookup_self,
-            lambda answer: _life(answer["data"]["ttl"], answer["data"].get("renewable", False)),
+            lambda answer: _given_life(answer["data"]),
         )
 
     async def renew_token(self) -> TokenLife:
@@ -123,7 +123,7 @@ class VaultClient:
         return await self._ask(
             "renew its token",
             self._hvac.auth.token.renew_self,
-            lambda answer: _life(answer["auth"]["lease_duration"], answer["auth"]["renewable"]),
+            lambda answer: _life(answer["auth"]),
         )
 
     async def revoke_token(self) -> None:
@@ -308,9 +308,14 @@ def _packed(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
-def _life(seconds: int, is_renewable: bool) -> TokenLife:
-    # Vault says 0 of tokens without an end: root's, and some that operators make.
-    return TokenLife(float(seconds) if seconds else None, bool(is_renewable))
+def _life(auth: Mapping[str, Any]) -> TokenLife:
+    return TokenLife(float(auth["lease_duration"]), bool(auth["renewable"]))
+
+
+def _given_life(token: Mapping[str, Any]) -> TokenLife:
+    # A `ttl` of 0 is said of tokens without an end, such as root's, and in the last second as well.
+    is_endless = token.get("expire_time") is None and not token["ttl"]
+    return TokenLife(None if is_endless else float(token["ttl"]), bool(token.get("renewable")))
 
 
 def _ciphertext(answer: Any) -> str:

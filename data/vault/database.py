@@ -15,20 +15,22 @@ from telemetry.metrics import LeaseMetrics
 
 log = structlog.get_logger()
 
-# A user made on the primary is on its standby a moment later. Until then the former one serves
-# there, where it has not ended.
-_SETTLE_SECONDS = 10.0
-
 
 class DatabaseUser:
     """The user to log in as (`Credentials`): its lease is renewed, and replaced before it ends."""
 
     def __init__(
-        self, client: VaultClient, metrics: LeaseMetrics, on_doubt: Callable[[], None]
+        self,
+        client: VaultClient,
+        metrics: LeaseMetrics,
+        on_doubt: Callable[[], None],
+        *,
+        settle_seconds: float,
     ) -> None:
         self._client = client
         self._metrics = metrics
         self._on_doubt = on_doubt
+        self._settle_seconds = settle_seconds
         self._lease: DatabaseLease | None = None
         self._former: list[tuple[DatabaseLease, Lifetime]] = []
         self._first = self.life = Lifetime.of(0, asked=monotonic())
@@ -43,7 +45,7 @@ class DatabaseUser:
     def doubt(self) -> None:
         """See `Credentials`."""
         # A database that lets nobody in must not have Vault make one user after another.
-        if monotonic() - self._first.began > _SETTLE_SECONDS:
+        if monotonic() - self._first.began > self._settle_seconds:
             self._is_doubted = True
             self._on_doubt()
 
@@ -105,8 +107,12 @@ class DatabaseUser:
                     await self._client.revoke_lease(lease.lease_id)
 
     def settled(self) -> Credential:
-        """What to log in with on a standby."""
-        if self._former and monotonic() - self._first.began < _SETTLE_SECONDS:
+        """What to log in with on a standby.
+
+        A user made on the primary is there a moment later. Until then the former one serves,
+        where it has not ended.
+        """
+        if self._former and monotonic() - self._first.began < self._settle_seconds:
             lease, life = self._former[-1]
             if life.remaining:
                 return lease.credential

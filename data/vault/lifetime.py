@@ -40,8 +40,9 @@ class Lifetime:
         return self.is_finite and self.remaining <= self.seconds / 4
 
     def is_worth(self, former: Lifetime) -> bool:
-        """Whether a renewal gave at least half of what the first grant did.
+        """Whether a renewal gave more than half of what the first grant did.
 
         Less of it says that the longest time allowed is nearly over: what is lent must be replaced.
+        A quarter of the first grant is left at least when that is found out.
         """
-        return self.seconds >= former.seconds / 2
+        return self.seconds > former.seconds / 2

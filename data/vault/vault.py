@@ -42,12 +42,16 @@ _SHORTEST_WAIT = 0.2
 
 @dataclass(frozen=True, slots=True)
 class VaultPace:
-    """How long to wait for an answer, and how often to ask and to say the same thing again."""
+    """How long to wait for an answer, and how often to ask and to say the same thing again.
+
+    A database user is taken to be known everywhere, and to be let in, after `settle_seconds`.
+    """
 
     answer_seconds: float = 3.0
     read_seconds: float = 60.0
     longest_wait_seconds: float = 10.0
     say_again_seconds: float = 60.0
+    settle_seconds: float = 10.0
     start_attempts: int = 3
 
 
@@ -78,7 +82,9 @@ class Vault(Secrets):
         self._token = Token(client, login, metrics.token)
         self._stored = StoredSecrets(client)
         self._user = (
-            DatabaseUser(client, metrics.database, self._wake.set)
+            DatabaseUser(
+                client, metrics.database, self._wake.set, settle_seconds=pace.settle_seconds
+            )
             if client.address.database_role
             else None
         )

@@ -136,8 +136,10 @@ def _policy(options: argparse.Namespace) -> str:
     text = _POLICY.read_text(encoding="utf-8")
     for default, chosen in (
         ('"secret/data/footfall', f'"{options.kv_mount}/data/{options.secret_path}'),
-        ('/footfall" { capabilities = ["update"] }', f'/{options.transit_key}" '
-         '{ capabilities = ["update"] }'),
+        (
+            '/footfall" { capabilities = ["update"] }',
+            f'/{options.transit_key}" {{ capabilities = ["update"] }}',
+        ),
         ('"transit/keys/footfall"', f'"transit/keys/{options.transit_key}"'),
         ('"database/creds/footfall"', f'"{options.database_mount}/creds/{options.database_role}"'),
     ):
