@@ -12,7 +12,7 @@ from data.local_secrets import LocalSecrets
 from data.secrets import Secrets
 from data.vault.vault import open_vault
 from server.settings import Settings
-from telemetry.metrics import VaultMetrics
+from telemetry.vault_metrics import VaultMetrics
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ Where a set is closed the children exist from the start: they cost no look-up on
 rate sees the very first failure, because the series was there with 0 before.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal, get_args
@@ -22,6 +22,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from telemetry.vault_metrics import VaultMetrics
+
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
 IngestOutcome = Literal["accepted", "duplicate", "rejected", "overloaded", "unavailable"]
 CommitOutcome = Literal["committed", "failed"]
@@ -30,8 +32,6 @@ OperationType = Literal["query", "mutation", "subscription", "unknown"]
 OperationOutcome = Literal["succeeded", "partial", "failed"]
 RedisOutcome = Literal["succeeded", "refused", "failed", "skipped"]
 LiveField = Literal["liveEvents", "liveActivity"]
-VaultLease = Literal["token", "database"]
-RenewalOutcome = Literal["renewed", "replaced", "failed"]
 PersistedPlace = Literal["memory", "redis", "nowhere"]
 JobOutcome = Literal["succeeded", "failed", "timed_out", "cancelled", "overlapped", "not_leader"]
 
@@ -264,48 +264,6 @@ class RedisMetrics:
         self.uses: Mapping[RedisOutcome, Counter] = {
             outcome: uses.labels(outcome) for outcome in outcomes
         }
-
-
-class LeaseMetrics:
-    """What Vault has lent, such as a token: for how long, and how its renewals went."""
-
-    def __init__(self, kind: VaultLease, seconds: Gauge, renewals: Counter) -> None:
-        self._kind = kind
-        self._seconds = seconds
-        outcomes: tuple[RenewalOutcome, ...] = get_args(RenewalOutcome)
-        self.renewals: Mapping[RenewalOutcome, Counter] = {
-            outcome: renewals.labels(kind, outcome) for outcome in outcomes
-        }
-
-    def tell_seconds(self, remaining: Callable[[], float]) -> None:
-        """Ask this for the seconds that are left, whenever somebody reads the metrics."""
-        self._seconds.labels(self._kind).set_function(remaining)
-
-
-class VaultMetrics:
-    """Whether Vault answers, and how long the service goes on if it does not."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.up = Gauge(
-            "footfall_vault_up",
-            "1 while Vault does what it is asked; 0 while it does not, or none is set.",
-            registry=registry,
-        )
-        # Without Vault there are no such series: 0 seconds would be an alarm.
-        seconds = Gauge(
-            "footfall_vault_lease_remaining_seconds",
-            "Seconds until what Vault has lent ends, unless it is renewed (+Inf: it does not end).",
-            ["lease"],
-            registry=registry,
-        )
-        renewals = Counter(
-            "footfall_vault_renewals_total",
-            "Renewals of what Vault has lent, by outcome (replaced: by a new one).",
-            ["lease", "outcome"],
-            registry=registry,
-        )
-        self.token = LeaseMetrics("token", seconds, renewals)
-        self.database = LeaseMetrics("database", seconds, renewals)
 
 
 class PersistedMetrics:

@@ -11,7 +11,7 @@ import structlog
 from data.credentials import Credential
 from data.vault.client import DatabaseLease, VaultClient, VaultRefused, VaultUnavailable
 from data.vault.lifetime import Lifetime
-from telemetry.metrics import LeaseMetrics
+from telemetry.vault_metrics import LeaseMetrics
 
 log = structlog.get_logger()
 

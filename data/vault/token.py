@@ -10,7 +10,7 @@ import structlog
 from data.vault.address import VaultLogin
 from data.vault.client import TokenLife, VaultClient, VaultRefused, VaultUnavailable
 from data.vault.lifetime import Lifetime
-from telemetry.metrics import LeaseMetrics
+from telemetry.vault_metrics import LeaseMetrics
 
 log = structlog.get_logger()
 

@@ -31,7 +31,7 @@ from data.vault.database import DatabaseUser, StandbyUser
 from data.vault.stored import StoredSecrets
 from data.vault.token import Token
 from data.vault.transit import TransitEnvelope
-from telemetry.metrics import VaultMetrics
+from telemetry.vault_metrics import VaultMetrics
 
 log = structlog.get_logger()
 
@@ -93,6 +93,7 @@ class Vault(Secrets):
         self._away_since = 0.0
         self._held_then = 0.0
         self._warned_at = 0.0
+        self._has_told_end = False
         self.envelope = TransitEnvelope(client)
 
     @property
@@ -212,16 +213,17 @@ class Vault(Secrets):
         self._warn_if_ending()
 
     def _warn_if_ending(self) -> None:
-        """Warn once when half of what was held is left, and again and again in the last quarter."""
+        """Warn at half of what was held, again and again in the last quarter, and at the end."""
         remaining = self._remaining()
         if remaining is None:
             return
-        if remaining < self._held_then / 2:
-            self._held_then = 0.0
-        elif not self._is_ending() or (
-            monotonic() - self._warned_at < self._pace.say_again_seconds
-        ):
+        is_new_end = not remaining and not self._has_told_end
+        is_half = remaining < self._held_then / 2
+        is_silent_for_long = monotonic() - self._warned_at >= self._pace.say_again_seconds
+        if not (is_new_end or is_half or (self._is_ending() and is_silent_for_long)):
             return
+        self._has_told_end = not remaining
+        self._held_then = 0.0 if is_half else self._held_then
         self._warned_at = monotonic()
         event = "vault.leases.ending" if remaining else "vault.leases.ended"
         log.warning(event, reason=self._trouble, ends_at=self.state().ends_at)

@@ -183,9 +183,9 @@ async def test_a_new_admin_key_in_vault_holds_without_a_restart(
         vault_server.root.secrets.kv.v2.create_or_update_secret("footfall", kept)
 
         async with asyncio.timeout(90):
-            while "errors" in await service.graphql("{ sites { siteId } }", key=new):
+            while "errors" in await service.graphql("{ sites { id } }", key=new):
                 await asyncio.sleep(1)
-        refused = await service.graphql("{ sites { siteId } }", key=old)
+        refused = await service.graphql("{ sites { id } }", key=old)
 
         assert refused["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
         assert await service.stop() == 0
