@@ -7,7 +7,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry.metrics import IngestOutcome, IngestWay, JobOutcome, Metrics
 
-AREAS = ("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job", "vault")
+AREAS = (
+    "http",
+    "graphql",
+    "ingest",
+    "follow",
+    "store",
+    "redis",
+    "persisted",
+    "live",
+    "job",
+    "vault",
+)
 UNITS = ("total", "seconds", "bytes", "events", "position", "streams", "up")
 NAME = re.compile(rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})")
 # Who is asked for, or by whom, may never become a label: there is no bound to how many there are.
