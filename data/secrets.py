@@ -1,24 +1,32 @@
-"""Secrets of an embedded service: a file that only its owner can read, made at first start."""
+"""What the service must keep to itself, wherever it is kept: a file, or Vault.
+
+An embedded service has a file that only its owner can read, made at first start.
+"""
 
 from __future__ import annotations
 
-import json
-import os
+import re
 import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.credentials import Credentials, Target
+from data.envelope import Envelope
 from data.postgres.keys import PREFIX, hash_secret, split_key
+from data.private_files import read_private, write_private
+from data.secret_errors import SecretMissing, SecretsUnreadable
 
-
-class SecretsUnreadable(Exception):
-    """The secrets file cannot be read, written or understood; the message says what to do."""
+ADMIN_KEY_ID = "admin"
+# What a secret may be called that operators set and sources name in their headers.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
-class Secrets:
-    """What the service must keep to itself; nothing of it shows in `repr`."""
+class ServiceKeys:
+    """The keys of the service itself; nothing of them shows in `repr`."""
 
     admin_key: str = field(repr=False)
     import_key: bytes = field(repr=False)
@@ -27,58 +35,98 @@ class Secrets:
     def admin_key_hash(self) -> bytes:
         """The hash to compare the service-wide admin key with."""
         parts = split_key(self.admin_key)
-        assert parts is not None  # checked when the file was read
+        assert parts is not None  # checked when it was read
         return hash_secret(parts[1])
 
 
-ADMIN_KEY_ID = "admin"
+class Secrets(ABC):
+    """All secrets of a running service. What it says may change while the service runs.
+
+    `envelope` encrypts what is kept for others.
+    """
+
+    envelope: Envelope
+
+    @property
+    @abstractmethod
+    def keys(self) -> ServiceKeys:
+        """The service's own keys as they are now, from memory."""
+
+    @abstractmethod
+    def credentials(self, target: Target) -> Credentials | None:
+        """What to log in with; None: what the URL in the settings says."""
+
+    @abstractmethod
+    async def named(self, name: str) -> str:
+        """A secret that an operator has set by name, such as a header of a source.
+
+        Raises `SecretMissing`, `SecretsUnreadable` or `SecretsUnavailable`.
+        """
+
+    @property
+    def admin_key(self) -> str:
+        """The service-wide admin key, as it is sent."""
+        return self.keys.admin_key
+
+    @property
+    def admin_key_hash(self) -> bytes:
+        """The hash to compare the service-wide admin key with."""
+        return self.keys.admin_key_hash
+
+    @property
+    def import_key(self) -> bytes:
+        """What visitors in access logs are told apart by."""
+        return self.keys.import_key
 
 
-def _new_admin_key() -> str:
-    return f"{PREFIX}_{ADMIN_KEY_ID}_{secrets.token_hex(32)}"
+def check_name(name: str) -> str:
+    """The name; raises `SecretMissing` where no secret can have it."""
+    if not _NAME.fullmatch(name):
+        raise SecretMissing(
+            "a secret's name begins with a letter and has up to 64 letters, digits, _, . and -"
+        )
+    return name
 
 
-def load_secrets(path: Path) -> Secrets:
-    """The service's secrets, made on the first call; raises `SecretsUnreadable`."""
+def missing(name: str) -> SecretMissing:
+    """What is said of a name that nothing is kept under."""
+    return SecretMissing(f"there is no secret {name!r}: set it with `footfall secrets set {name}`")
+
+
+def fresh_keys() -> dict[str, Any]:
+    """New random keys, in the form in which they are kept."""
+    return {
+        "admin_key": f"{PREFIX}_{ADMIN_KEY_ID}_{secrets.token_hex(32)}",
+        "import_key": secrets.token_hex(32),
+    }
+
+
+def parse_keys(content: Mapping[str, Any]) -> ServiceKeys:
+    """The keys out of what is kept; raises ValueError, KeyError or TypeError, without showing it."""
+    parts = split_key(content["admin_key"])
+    if parts is None or parts[0] != ADMIN_KEY_ID or not parts[1]:
+        raise ValueError("admin_key does not look like one")
     try:
-        _create(path)
-        # The mode is kept strict even where somebody has loosened it.
-        path.chmod(0o600)
-        return _parse(json.loads(path.read_text(encoding="utf-8")), path)
+        import_key = bytes.fromhex(content["import_key"])
+    except ValueError:
+        raise ValueError("import_key is not hexadecimal") from None
+    return ServiceKeys(content["admin_key"], import_key)
+
+
+def load_secrets(path: Path) -> ServiceKeys:
+    """The keys in a file, which is made on the first call; raises `SecretsUnreadable`."""
+    try:
+        if not path.exists():
+            write_private(path, fresh_keys(), only_new=True)
+        return parse_keys(read_private(path))
     except OSError as error:
         raise SecretsUnreadable(
             f"the secrets file {path} cannot be used ({error.strerror}); "
             "make its folder writable for this user"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # Not chained: what cannot be parsed is shown by some errors, and may be most of a key.
         raise SecretsUnreadable(
             f"the secrets file {path} is damaged; restore it from a backup, or delete it to get "
             "a new admin key"
-        ) from error
-
-
-def _create(path: Path) -> None:
-    """Write a new file unless there is one; of several processes the first one wins."""
-    if path.exists():
-        return
-    content = {"admin_key": _new_admin_key(), "import_key": secrets.token_hex(32)}
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        # A link and not a rename: it fails where another process was first.
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-
-
-def _parse(content: dict[str, Any], path: Path) -> Secrets:
-    parts = split_key(content["admin_key"])
-    if parts is None or parts[0] != ADMIN_KEY_ID:
-        raise ValueError(path)
-    return Secrets(content["admin_key"], bytes.fromhex(content["import_key"]))
+        ) from None

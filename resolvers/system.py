@@ -17,6 +17,7 @@ from data.redis.client import RedisConnection
 from data.redis.queue_store import QueueStore
 from data.resources import Resources
 from data.spool.store import Spool
+from data.vault.vault import Vault
 from resolvers.access import require_service_wide
 from resolvers.context import Context
 
@@ -84,6 +85,7 @@ async def system_state(resources: Resources) -> SystemState:
             _spool_part(resources.spool),
             *queue,
             *redis,
+            *_vault_parts(resources),
             _leader_part(resources.leadership),
         ],
         data_through=through,
@@ -201,6 +203,20 @@ def queue_takes(resources: Resources) -> bool:
     """Whether events can be taken by the queue."""
     store = resources.queue_store
     return store is not None and store.why_not_used() is None
+
+
+def _vault_parts(resources: Resources) -> list[Part]:
+    if not isinstance(resources.secrets, Vault):
+        return []
+    state = resources.secrets.state()
+    until = f"{state.ends_at:%Y-%m-%d %H:%M:%S} UTC" if state.ends_at else None
+    if state.trouble is None:
+        words = f"leases are held until {until}, and renewed" if until else "it answers"
+        return [Part("vault", PartStatus.OK, words)]
+    trouble = "Vault does not do what it is asked; the service goes on with what it holds"
+    if state.has_ended:
+        return [Part("vault", PartStatus.DOWN, f"{trouble}; leases have ended")]
+    return [Part("vault", PartStatus.DEGRADED, f"{trouble}; leases end at {until or 'no time'}")]
 
 
 async def system(ctx: Context) -> SystemState:

@@ -29,6 +29,7 @@ async def health(request: Request) -> JSONResponse:
         "queue": parts["queue"].status.value.lower() if "queue" in parts else "none",
         "cache": parts["redis"].status.value.lower() if "redis" in parts else "none",
         "leader": resources.leadership.leader,
+        "vault": parts["vault"].status.value.lower() if "vault" in parts else "none",
         "scheduler": f"failing: {', '.join(failing)}" if failing else "ok",
         "data_through": state.data_through.isoformat() if state.data_through else None,
         "details": {part.name: part.detail for part in state.parts},

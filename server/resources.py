@@ -27,11 +27,12 @@ from data.redis.queue import Queue, QueueLimits
 from data.redis.queue_store import QueueStore, open_queue_store
 from data.redis.wakeups import open_wakeups
 from data.resources import Resources
-from data.secrets import load_secrets
+from data.secrets import Secrets
 from data.spool.drain import Drain, DrainPace, draining
 from data.spool.store import Spool, SpoolLimits, open_spool
 from jobs.runner import JobRunner, open_jobs
 from jobs.table import JOBS
+from server.secrets import open_secrets
 from server.settings import Settings
 from telemetry.metrics import Metrics
 from telemetry.tracing import open_tracing
@@ -46,8 +47,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def ledger_address(settings: Settings) -> LedgerAddress:
-    """Where the settings say the ledger is."""
+def ledger_address(settings: Settings, secrets: Secrets | None = None) -> LedgerAddress:
+    """Where the settings say the ledger is; with secrets, each connection asks these whom to be."""
     return LedgerAddress(
         home=settings.home,
         database_url=parse_url(settings.database_url) if settings.database_url else None,
@@ -55,6 +56,8 @@ def ledger_address(settings: Settings) -> LedgerAddress:
             parse_url(settings.replica_database_url) if settings.replica_database_url else None
         ),
         replica_max_lag=timedelta(seconds=settings.replica_max_lag_seconds),
+        credentials=secrets.credentials("database") if secrets else None,
+        replica_credentials=secrets.credentials("replica_database") if secrets else None,
     )
 
 
@@ -91,9 +94,11 @@ async def open_resources(
                 settings.otel_exporter_otlp_endpoint or None, service_version=version("footfall")
             )
         )
-        secrets = load_secrets(settings.home / "secrets.json")
+        settings, secrets = await stack.enter_async_context(
+            open_secrets(settings, utc_now, metrics.vault)
+        )
         ledger = await stack.enter_async_context(
-            open_ledger(ledger_address(settings), metrics=metrics)
+            open_ledger(ledger_address(settings, secrets), metrics=metrics)
         )
         await make_partitions_ahead(ledger.writer, utc_now())
         slot = stack.enter_context(take_slot(settings.home / "columnar"))

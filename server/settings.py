@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from data.postgres.engine import parse_url
 from data.redis.client import check_redis_url
+from data.vault.address import VaultAddress, VaultLogin, check_vault_url
 
 Network = IPv4Network | IPv6Network
 # The largest Int of GraphQL, in which clients are told of them.
@@ -57,6 +58,20 @@ class Settings(BaseSettings):
     query_cost_restore_per_second: int = Field(default=50_000, ge=1, le=_INT)
     log_level: str = "INFO"
     otel_exporter_otlp_endpoint: str = ""
+    vault_token: str = Field(default="", repr=False)
+    vault_token_file: str = ""
+    vault_role_id: str = Field(default="", repr=False)
+    vault_secret_id: str = Field(default="", repr=False)
+    vault_secret_id_file: str = ""
+    vault_namespace: str = ""
+    vault_cacert: str = ""
+    vault_kv_mount: str = "secret"
+    vault_secret_path: str = "footfall"  # noqa: S105 - where it is, not what it is
+    vault_database_mount: str = "database"
+    vault_database_role: str = ""
+    vault_transit_key: str = "footfall"
+    # Below what it is checked with.
+    vault_addr: str = ""
 
     @property
     def is_production(self) -> bool:
@@ -67,6 +82,31 @@ class Settings(BaseSettings):
     def home(self) -> Path:
         """The folder of everything that the service keeps, as an absolute path."""
         return self.footfall_home.expanduser().resolve()
+
+    @property
+    def vault_address(self) -> VaultAddress:
+        """Where Vault is; only where VAULT_ADDR is set."""
+        return VaultAddress(
+            url=self.vault_addr,
+            namespace=self.vault_namespace,
+            ca_certificate=self.vault_cacert,
+            kv_mount=self.vault_kv_mount,
+            secret_path=self.vault_secret_path,
+            database_mount=self.vault_database_mount,
+            database_role=self.vault_database_role,
+            transit_key=self.vault_transit_key,
+        )
+
+    @property
+    def vault_login(self) -> VaultLogin:
+        """How to log in to Vault."""
+        return VaultLogin(
+            token=self.vault_token,
+            token_file=self.vault_token_file,
+            role_id=self.vault_role_id,
+            secret_id=self.vault_secret_id,
+            secret_id_file=self.vault_secret_id_file,
+        )
 
     @field_validator("database_url", "replica_database_url")
     @classmethod
@@ -87,6 +127,39 @@ class Settings(BaseSettings):
     def _check_queue(cls, value: str, info: ValidationInfo) -> str:
         if value == "queue" and not info.data.get("redis_url"):
             raise ValueError("the queue needs a Redis: set REDIS_URL, or INGEST_MODE=direct")
+        return value
+
+    @field_validator("vault_cacert")
+    @classmethod
+    def _check_certificates(cls, value: str) -> str:
+        if value and not Path(value).is_file():
+            raise ValueError(f"there is no file {value}")
+        return value
+
+    @field_validator("vault_kv_mount", "vault_secret_path", "vault_database_mount")
+    @classmethod
+    def _check_vault_path(cls, value: str) -> str:
+        path = value.strip("/")
+        if not path or {"", ".", ".."} & set(path.split("/")):
+            raise ValueError("it is not a path in Vault such as secret or teams/footfall")
+        return path
+
+    @field_validator("vault_addr")
+    @classmethod
+    def _check_vault(cls, value: str, info: ValidationInfo) -> str:
+        given = info.data
+        if not value:
+            return value
+        check_vault_url(value, is_production=given.get("environment") is Environment.PRODUCTION)
+        ids = [given.get(f"vault_secret_id{end}") for end in ("", "_file")]
+        ways = [given.get("vault_token"), given.get("vault_token_file"), given.get("vault_role_id")]
+        if sum(map(bool, ways)) != 1 or (ways[2] and sum(map(bool, ids)) != 1):
+            raise ValueError(
+                "it needs one way to log in: VAULT_TOKEN, or VAULT_TOKEN_FILE, or VAULT_ROLE_ID "
+                "with VAULT_SECRET_ID or VAULT_SECRET_ID_FILE"
+            )
+        if given.get("vault_database_role") and not given.get("database_url"):
+            raise ValueError("VAULT_DATABASE_ROLE needs a DATABASE_URL to make users in")
         return value
 
     @field_validator("cors_origins", mode="before")

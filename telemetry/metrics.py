@@ -26,6 +26,7 @@ from telemetry.ledger_metrics import LeaderMetrics, ReplicaMetrics
 from telemetry.queue_metrics import QueueMetrics, WorkerMetrics
 from telemetry.spool_metrics import LedgerMetrics, SpoolMetrics
 from telemetry.tallies import Spread, Spreads, Tallies, Tally
+from telemetry.vault_metrics import VaultMetrics
 
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
 IngestOutcome = Literal["accepted", "duplicate", "queued", "rejected", "overloaded", "unavailable"]
@@ -356,6 +357,7 @@ class Metrics:
     replica: ReplicaMetrics
     queue: QueueMetrics
     worker: WorkerMetrics
+    vault: VaultMetrics
     persisted: PersistedMetrics
     live: LiveMetrics
     job: JobMetrics
@@ -381,6 +383,7 @@ class Metrics:
             replica=ReplicaMetrics(registry),
             queue=QueueMetrics(registry),
             worker=WorkerMetrics(registry),
+            vault=VaultMetrics(registry),
             persisted=PersistedMetrics(registry),
             live=LiveMetrics(registry),
             job=JobMetrics(registry),

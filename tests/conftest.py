@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.app",
     "tests.fixtures.redis",
     "tests.fixtures.standby",
+    "tests.fixtures.vault",
 ]
 
 # No deadline anywhere: the machine is shared, and a slow example is not a wrong one.

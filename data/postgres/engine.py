@@ -15,6 +15,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlc
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from data.credentials import Credentials
+from data.postgres.logins import follow_credentials
+
 # The name under which rooms without SQL pass a pool of connections on.
 Engine = AsyncEngine
 
@@ -38,7 +41,8 @@ class LedgerRefused(Exception):
 class Login:
     """How to reach a ledger and as whom.
 
-    `role` is taken on after the login (`SET ROLE`) where the URL's own user is another.
+    `role` is taken on after the login (`SET ROLE`) where the URL's own user is another. With
+    `credentials`, these are asked for user and password at every new connection.
     """
 
     url: URL
@@ -47,6 +51,7 @@ class Login:
     timeout: timedelta = timedelta(seconds=30)
     connect_timeout: timedelta = timedelta(seconds=5)
     settings: tuple[tuple[str, str], ...] = ()
+    credentials: Credentials | None = None
 
 
 def parse_url(url: str) -> URL:
@@ -62,7 +67,7 @@ def parse_url(url: str) -> URL:
 
 def _settings(login: Login) -> dict[str, str]:
     settings = {"application_name": "footfall", "timezone": "UTC", "jit": "off"}
-    if login.url.username != login.role:
+    if login.credentials is not None or login.url.username != login.role:
         settings["role"] = login.role
     if login.role == READER:
         settings["default_transaction_read_only"] = "on"
@@ -86,6 +91,8 @@ async def open_engine(login: Login) -> AsyncIterator[AsyncEngine]:
     )
     event.listen(engine.sync_engine, "checkout", _renew_if_closed)
     event.listen(engine.sync_engine, "invalidate", _cut)
+    if login.credentials is not None:
+        follow_credentials(engine, login.credentials)
     try:
         yield engine
     finally:

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from data.credentials import Credentials
 from data.postgres.engine import READER, WRITER, Login, open_engine
 from data.postgres.feed import ledger_id
 from data.postgres.migrate import migrate, pending
@@ -38,12 +39,18 @@ class MigrationsPending(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LedgerAddress:
-    """Where the ledger is. Without `database_url` it is the embedded server under `home`."""
+    """Where the ledger is. Without `database_url` it is the embedded server under `home`.
+
+    With credentials, user and password of each new connection come from these; those in the URLs
+    are what the first connections log in with.
+    """
 
     home: Path
     database_url: URL | None = None
     replica_url: URL | None = None
     replica_max_lag: timedelta = MAX_LAG
+    credentials: Credentials | None = None
+    replica_credentials: Credentials | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +119,24 @@ async def open_ledger(
     async with AsyncExitStack() as stack:
         urls = await stack.enter_async_context(ledger_urls(address))
         await bring_up_to_date(urls, address)
-        writer = Login(urls.writer, WRITER, connections)
-        reader = replace(writer, url=urls.reader, role=READER, settings=_READ_BY_INDEX)
+        writer = Login(urls.writer, WRITER, connections, credentials=address.credentials)
+        reader = replace(
+            writer,
+            url=urls.reader,
+            role=READER,
+            settings=_READ_BY_INDEX,
+        )
         writer_engine = await stack.enter_async_context(open_engine(writer))
         reader_engine = await stack.enter_async_context(open_engine(reader))
         identity = await ledger_id(writer_engine)
         replica = None
         if urls.replica is not None:
-            login = replace(reader, url=urls.replica, connect_timeout=_REPLICA_CONNECT)
+            login = replace(
+                reader,
+                url=urls.replica,
+                connect_timeout=_REPLICA_CONNECT,
+                credentials=address.replica_credentials,
+            )
             replica = Replica(
                 await stack.enter_async_context(open_engine(login)),
                 await stack.enter_async_context(open_engine(replace(login, connections=1))),

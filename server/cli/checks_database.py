@@ -17,8 +17,9 @@ from data.postgres.migrate import pending
 from data.postgres.reads import Replica
 from server.cli.checks import Check, Status, problem_of
 from server.cli.rebuild import slots_in
+from server.cli.session import opened_address
 from server.cli.terminal import waiting
-from server.resources import ledger_address, utc_now
+from server.resources import utc_now
 from server.settings import Settings
 
 _OLDEST_POSTGRES = 15
@@ -29,10 +30,9 @@ _REBUILD = "run `footfall rebuild`"
 async def database_checks(settings: Settings) -> list[Check]:
     """The ledger and everything that hangs on it; stops at the first thing that is down."""
     checks: list[Check] = []
-    address = ledger_address(settings)
     try:
         with waiting("Asking the database"):
-            async with ledger_urls(address) as urls:
+            async with opened_address(settings) as address, ledger_urls(address) as urls:
                 async for check in _server_checks(settings, urls):
                     checks.append(check)
                     if check.status is Status.PROBLEM:

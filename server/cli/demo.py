@@ -14,7 +14,6 @@ import typer
 from data.calendar import local_day, zone_of
 from data.postgres.ledger import ledger_urls
 from data.resources import Resources
-from data.secrets import load_secrets
 from server.cli.demo_site import SITE_ID, DemoSite, prepare_demo
 from server.cli.serve import (
     STOP_WORDS,
@@ -26,7 +25,7 @@ from server.cli.serve import (
     settings_to_serve,
     show_addresses,
 )
-from server.cli.session import configure_command_logs, opened_ledger, run
+from server.cli.session import configure_command_logs, opened_ledger, run, service_keys
 from server.cli.terminal import say, show, waiting
 from server.resources import ledger_address, prepare_home, utc_now
 from server.settings import Settings
@@ -64,7 +63,7 @@ async def _demo(settings: Settings, listener: socket | None, history: timedelta)
             site = await prepare_demo(ledger, settings.home, utc_now(), history)
         say(f"the demo site has its traffic: {site.added:,} events were added")
         if listener is None:
-            _show_keys(settings, site)
+            _show_keys((await service_keys(settings)).admin_key, site)
             return
         configure_logs(level=settings.log_level, json=settings.is_production)
         await serve_on(listener, settings, _announce(settings, site))
@@ -77,7 +76,7 @@ def _announce(settings: Settings, site: DemoSite) -> Announce:
                 await asyncio.sleep(_LOOK_EVERY_SECONDS)
         show_addresses(settings, resources, url)
         show("")
-        _show_keys(settings, site)
+        _show_keys(resources.secrets.admin_key, site)
         show("")
         show(
             f"Open {url}/graphql in a browser and paste the key, or try these in another terminal:"
@@ -92,8 +91,7 @@ def _announce(settings: Settings, site: DemoSite) -> Announce:
     return announce
 
 
-def _show_keys(settings: Settings, site: DemoSite) -> None:
-    admin_key = load_secrets(settings.home / "secrets.json").admin_key
+def _show_keys(admin_key: str, site: DemoSite) -> None:
     show(f"  key        {site.key}  (site {SITE_ID}: ingest, read)")
     show(f"  admin key  {admin_key}  (everything)")
 

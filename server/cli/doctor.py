@@ -10,6 +10,7 @@ from server.cli.checks import Check, Status
 from server.cli.checks_database import database_checks
 from server.cli.checks_machine import machine_checks
 from server.cli.checks_redis import redis_checks
+from server.cli.checks_vault import vault_checks
 from server.cli.failures import FAILED
 from server.cli.options import Json
 from server.cli.session import run, settings_of_command
@@ -32,7 +33,10 @@ def doctor(json: Json = False) -> None:
     else:
         checks = [Check("settings", Status.OK, f"for {settings.environment}")]
         checks += machine_checks(settings)
-        checks += run(database_checks(settings))
+        checks += run(vault_checks(settings))
+        # What Vault does not say about the database cannot be asked there either.
+        if all(check.status is not Status.PROBLEM for check in checks if check.name == "vault"):
+            checks += run(database_checks(settings))
         checks += run(redis_checks(settings))
     is_well = all(check.status is not Status.PROBLEM for check in checks)
     if json:

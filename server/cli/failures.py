@@ -15,7 +15,8 @@ from data.postgres.embedded_account import EmbeddedPostgresError
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from data.postgres.ledger import MigrationsPending
 from data.redis.queue_store import QueueUnusable
-from data.secrets import SecretsUnreadable
+from data.secret_errors import SecretMissing, SecretsUnreadable, Undecipherable
+from data.vault.client import VaultUnavailable
 from resolvers.errors import BadUserInput, Refusal
 from server.resources import HomeUnusable
 from server.settings import InvalidSettings
@@ -56,7 +57,9 @@ _SELF_EXPLAINING = (
     NoSlot,
     QueueUnusable,
     Refusal,
+    SecretMissing,
     SecretsUnreadable,
+    Undecipherable,
 )
 
 
@@ -72,6 +75,12 @@ def failure_of(error: BaseException) -> Failure | None:
                 FAILED,
                 f"the database cannot be used now ({error}): see that it runs and that "
                 "DATABASE_URL is right, or ask `footfall doctor`",
+            )
+        case VaultUnavailable():
+            return _failure(
+                FAILED,
+                f"Vault cannot be used now ({error}): see that it runs and is unsealed and that "
+                "VAULT_ADDR is right, or ask `footfall doctor`",
             )
         case LedgerRefused():
             return _failure(FAILED, f"the database does not take this: {error}")

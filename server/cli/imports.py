@@ -12,7 +12,6 @@ import typer
 from data.imports.files import open_rows, total_bytes
 from data.imports.rows import Format, ImportFileError
 from data.postgres.append import make_partitions_ahead
-from data.secrets import load_secrets
 from resolvers.imports import Import, LedgerAway, Tally, take_rows
 from server.cli.failures import CommandFailed, Stopped
 from server.cli.options import Json
@@ -22,6 +21,7 @@ from server.cli.session import (
     opened_ledger,
     require_known_site,
     run,
+    service_keys,
     settings_of_command,
 )
 from server.cli.terminal import progress, say, show, show_json
@@ -101,7 +101,7 @@ def import_file(
 
 async def _import(settings: Settings, order: _Order, course: _Course) -> None:
     size = total_bytes(order.file)
-    secrets = load_secrets(settings.home / "secrets.json")
+    visitor_key = (await service_keys(settings)).import_key
     async with opened_ledger(settings) as ledger, import_door(ledger) as door:
         await require_known_site(ledger, order.site_id)
         await make_partitions_ahead(ledger.writer, utc_now())
@@ -111,7 +111,7 @@ async def _import(settings: Settings, order: _Order, course: _Course) -> None:
                 order.file,
                 order.format,
                 site_id=order.site_id,
-                visitor_key=secrets.import_key,
+                visitor_key=visitor_key,
                 follow_progress=course.read_on,
             ) as rows,
         ):

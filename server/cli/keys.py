@@ -17,14 +17,19 @@ from data.postgres.keys import (
     revoke_key,
     split_key,
 )
-from data.secrets import load_secrets
 from resolvers.errors import NotFound
 from resolvers.keys import KeyDraft, checked, store_key
 from resolvers.pipeline import parse_instant
 from server.cli.options import Json
-from server.cli.session import opened_ledger, require_known_site, run, settings_of_command
+from server.cli.session import (
+    opened_ledger,
+    require_known_site,
+    run,
+    service_keys,
+    settings_of_command,
+)
 from server.cli.terminal import say, show, show_json, show_table
-from server.resources import prepare_home, utc_now
+from server.resources import utc_now
 from server.settings import Settings
 
 
@@ -183,8 +188,7 @@ async def _revoke(settings: Settings, key_id: str, now: datetime) -> None:
 def admin(json: Json = False) -> None:
     """Print the service-wide admin key, which may do everything with every site."""
     settings = settings_of_command()
-    prepare_home(settings)
-    key = load_secrets(settings.home / "secrets.json").admin_key
+    key = run(service_keys(settings)).admin_key
     if json:
         show_json({"key": key})
         return

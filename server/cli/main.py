@@ -9,7 +9,7 @@ import structlog
 import typer
 from typer.main import get_command
 
-from server.cli import documents, keys, sites
+from server.cli import documents, keys, secrets, sites
 from server.cli.demo import demo
 from server.cli.doctor import doctor
 from server.cli.failures import FAILED, failure_of
@@ -68,6 +68,13 @@ def _command_line() -> typer.Typer:
     for_documents.command("list")(documents.list_documents)
     for_documents.command()(documents.remove)
     app.add_typer(for_documents, name="documents")
+    for_secrets = _group("Set and list secrets by name; make and rotate what they are kept by.")
+    for_secrets.command()(secrets.init)
+    for_secrets.command("set")(secrets.set_secret)
+    for_secrets.command("list")(secrets.list_secrets)
+    for_secrets.command()(secrets.remove)
+    for_secrets.command()(secrets.rotate)
+    app.add_typer(for_secrets, name="secrets")
     return app
 
 

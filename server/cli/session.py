@@ -18,13 +18,15 @@ from data.group_commit import open_group_commit
 from data.intake import LedgerStore
 from data.postgres.append import append
 from data.postgres.engine import transaction
-from data.postgres.ledger import Ledger, open_ledger
+from data.postgres.ledger import Ledger, LedgerAddress, open_ledger
 from data.postgres.sites import Site, all_sites
+from data.secrets import Secrets, ServiceKeys
 from resolvers.errors import NotFound
 from resolvers.ingest import Door
 from server.cli.failures import Stopped
 from server.cli.terminal import waiting
-from server.resources import ledger_address, prepare_home
+from server.resources import ledger_address, prepare_home, utc_now
+from server.secrets import open_secrets
 from server.settings import Settings, load_settings
 from telemetry.logs import configure_logs
 from telemetry.metrics import Metrics
@@ -88,14 +90,41 @@ async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
 @asynccontextmanager
 async def opened_ledger(settings: Settings) -> AsyncIterator[Ledger]:
     """The ledger, also while a service runs on it."""
-    address = ledger_address(settings)
-    if address.database_url is None:
+    if not settings.database_url:
         prepare_home(settings)
     async with AsyncExitStack() as stack:
+        address = await stack.enter_async_context(opened_address(settings))
         with waiting("Opening the database"):
             opening = open_ledger(address, connections=_CONNECTIONS)
             ledger = await stack.enter_async_context(opening)
         yield ledger
+
+
+@asynccontextmanager
+async def opened_address(settings: Settings) -> AsyncIterator[LedgerAddress]:
+    """Where the ledger is, and as whom to log in, which Vault may have to be asked for."""
+    if not settings.vault_addr:
+        yield ledger_address(settings)
+        return
+    async with opened_secrets(settings) as (known, secrets):
+        yield ledger_address(known, secrets)
+
+
+@asynccontextmanager
+async def opened_secrets(settings: Settings) -> AsyncIterator[tuple[Settings, Secrets]]:
+    """The secrets, and the settings with the users and passwords that stand there."""
+    if not settings.vault_addr:
+        prepare_home(settings)
+    async with open_secrets(settings, utc_now, Metrics.create().vault) as opened:
+        yield opened
+
+
+async def service_keys(settings: Settings) -> ServiceKeys:
+    """The service's own keys, out of the file or out of Vault."""
+    # Nothing else is needed: no user is to be made in the database for this.
+    without_users = settings.model_copy(update={"vault_database_role": ""})
+    async with opened_secrets(without_users) as (_, secrets):
+        return secrets.keys
 
 
 @asynccontextmanager

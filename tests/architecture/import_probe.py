@@ -47,6 +47,8 @@ def main(names: list[str]) -> None:
     current = ["(before)"]
 
     def note(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "socket.bind" and arguments[1] == ("::1", 0):
+            return  # urllib3, under hvac, looks whether there is IPv6, and lets go at once
         if event in EFFECTS:
             noted.append((current[0], f"{event} {arguments!r:.200}"))
         elif event == "open" and arguments[0] != os.devnull and is_a_write(*arguments[1:3]):

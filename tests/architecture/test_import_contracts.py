@@ -19,6 +19,7 @@ BREACHES = {
     "reception": ("schema/breach_reception.py", "import duckdb"),
     "cellar": ("data/breach_cellar.py", "from fastapi import Request"),
     "clock": ("jobs/breach_clock.py", "from sqlalchemy import text"),
+    "vault": ("resolvers/breach_vault.py", "import hvac"),
     "meter": ("telemetry/breach_meter.py", "import data"),
     "cycles": ("server/breach_cycle_a.py", "import server.breach_cycle_b"),
 }

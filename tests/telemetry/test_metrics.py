@@ -23,6 +23,7 @@ AREAS = (
     "spool",
     "queue",
     "worker",
+    "vault",
 )
 UNITS = (
     "total",
@@ -35,6 +36,7 @@ UNITS = (
     "entries",
     "letters",
     "workers",
+    "up",
 )
 NAME = re.compile(
     rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})|footfall_leader"
@@ -94,12 +96,10 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_store_failures_total",
         "footfall_store_interruptions_total",
         "footfall_redis_uses_total",
-<<<<<<< HEAD
         "footfall_replica_lag_seconds",
         "footfall_replica_reads_total",
         "footfall_replica_breaker_state",
         "footfall_replica_breaker_transitions_total",
-=======
         "footfall_queue_waiting_events",
         "footfall_queue_waiting_entries",
         "footfall_queue_pending_entries",
@@ -115,7 +115,9 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_worker_retries_total",
         "footfall_worker_commit_duration_seconds",
         "footfall_worker_refused_events_total",
->>>>>>> queue
+        "footfall_vault_up",
+        "footfall_vault_lease_remaining_seconds",
+        "footfall_vault_renewals_total",
         "footfall_persisted_lookups_total",
         "footfall_live_open_streams",
         "footfall_live_dropped_events_total",

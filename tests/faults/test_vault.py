@@ -1,0 +1,216 @@
+"""Vault sealed, frozen and killed under a service at work, and leases that run out meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from data.secrets import parse_keys
+from tests.faults.vault_service import Traffic, part, settings, started, until_part
+from tests.fixtures.guarded_postgres import GuardedLedger, guarded_ledger
+from tests.fixtures.service import Service, clean_environment, command, footfall
+from tests.fixtures.vault import VaultServer
+
+Act = Callable[[VaultServer], Awaitable[None]]
+
+
+@pytest_asyncio.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[GuardedLedger]:
+    async with guarded_ledger(tmp_path / "postgres") as ledger:
+        yield ledger
+
+
+async def prepare(
+    vault: VaultServer, guarded: GuardedLedger, home: Path, *options: str
+) -> dict[str, str]:
+    """Set the database up in Vault and make a site; the settings of the service."""
+    await vault.set_up(*options)
+    chosen = settings(vault, guarded)
+    await footfall(home, "sites", "create", "shop", **chosen)
+    return chosen
+
+
+def admin_key(vault: VaultServer) -> str:
+    kv = vault.root.secrets.kv.v2
+    found = kv.read_secret_version("footfall", raise_on_deleted_version=True)
+    return parse_keys(found["data"]["data"]).admin_key
+
+
+async def count(guarded: GuardedLedger, ids: list[str]) -> int:
+    """How many of these events are in the ledger; each may be there once."""
+    connection = await guarded.connect()
+    rows = await connection.fetch("select event_id::text, count(*) as times from events group by 1")
+    await connection.close()
+    found = {row["event_id"]: row["times"] for row in rows}
+    assert set(found.values()) <= {1}
+    return sum(one in found for one in ids)
+
+
+async def seal(vault: VaultServer) -> None:
+    await vault.seal()
+
+
+async def unseal(vault: VaultServer) -> None:
+    await vault.unseal()
+
+
+async def freeze(vault: VaultServer) -> None:
+    vault.freeze()
+
+
+async def thaw(vault: VaultServer) -> None:
+    vault.thaw()
+
+
+async def kill(vault: VaultServer) -> None:
+    await vault.kill()
+
+
+async def start(vault: VaultServer) -> None:
+    await vault.start()
+
+
+@pytest.mark.parametrize(
+    ("take_away", "bring_back"), [(seal, unseal), (freeze, thaw), (kill, start)]
+)
+async def test_a_service_goes_on_while_vault_is_away(
+    vault_server: VaultServer,
+    guarded: GuardedLedger,
+    tmp_path: Path,
+    take_away: Act,
+    bring_back: Act,
+) -> None:
+    home, said = tmp_path / "home", tmp_path / "said.log"
+    options = guarded.set_up_options(ttl="20s", max_ttl="1h")
+    chosen = await prepare(vault_server, guarded, home, *options)
+    async with started(home, said, **chosen) as service:
+        service.admin_key = admin_key(vault_server)
+        async with Traffic(service).flowing() as traffic:
+            await take_away(vault_server)
+            # Noticed at the next renewal, which is due at half of 20 s.
+            words = await until_part(service, "degraded")
+            await asyncio.sleep(2)
+            health = await service.client.get("/health")
+            await bring_back(vault_server)
+            await until_part(service, "ok")
+
+        assert "goes on with what it holds; leases end at 20" in words
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert traffic.refused == []
+        assert len(traffic.sent) > 100
+        assert await count(guarded, traffic.sent) == len(traffic.sent)
+        page = (await service.client.get("/metrics")).text
+        assert "footfall_vault_up 1.0" in page
+        assert 'footfall_vault_lease_remaining_seconds{lease="database"}' in page
+        assert await service.stop() == 0
+    lines = said.read_text()
+    assert (lines.count("vault.away"), lines.count("vault.back")) == (1, 1)
+    assert await guarded.made_users() == []
+
+
+async def test_leases_that_reach_their_longest_time_are_replaced_without_a_failed_request(
+    vault_server: VaultServer, guarded: GuardedLedger, tmp_path: Path
+) -> None:
+    home, said = tmp_path / "home", tmp_path / "said.log"
+    options = ("--token-ttl", "4s", "--token-max-ttl", "8s")
+    chosen = await prepare(
+        vault_server, guarded, home, *options, *guarded.set_up_options(ttl="3s", max_ttl="5s")
+    )
+    async with started(home, said, **chosen) as service:
+        service.admin_key = admin_key(vault_server)
+        users: set[str] = set()
+        async with Traffic(service).flowing() as traffic, asyncio.timeout(60):
+            while len(users) < 5:
+                users.update(await guarded.made_users())
+                await asyncio.sleep(0.1)
+
+        assert traffic.refused == []
+        assert await count(guarded, traffic.sent) == len(traffic.sent) > 100
+        assert (await part(service))[0] == "ok"
+        assert await service.stop() == 0
+    assert said.read_text().count("vault.database_user.replaced") >= 4
+    assert await guarded.made_users() == []
+
+
+async def test_leases_that_run_out_while_vault_is_away_are_told_and_mended_when_it_is_back(
+    vault_server: VaultServer, guarded: GuardedLedger, tmp_path: Path
+) -> None:
+    home, said = tmp_path / "home", tmp_path / "said.log"
+    chosen = await prepare(
+        vault_server, guarded, home, *guarded.set_up_options(ttl="6s", max_ttl="1h")
+    )
+    async with started(home, said, **chosen) as service:
+        service.admin_key = admin_key(vault_server)
+        await vault_server.kill()
+        await until_part(service, "degraded")
+        words = await until_part(service, "down")
+        # Connections that are open go on: nobody is there to end them.
+        await ingest(service)
+        # The real one ends what has run out as soon as it works again.
+        await vault_server.start()
+        await until_part(service, "ok")
+        async with asyncio.timeout(20):
+            while (await service.client.get("/health")).json()["status"] != "ok":
+                await asyncio.sleep(0.1)
+        await ingest(service)
+
+        assert words.endswith("leases have ended")
+        assert await service.stop() == 0
+    lines = said.read_text()
+    order = [lines.index(f"vault.{one} ") for one in ("away", "leases.ending", "back")]
+    assert order == sorted(order)
+
+
+async def ingest(service: Service) -> None:
+    answer = await service.client.post("/collect", json={"site": "shop", "event": "v"})
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_new_admin_key_in_vault_holds_without_a_restart(
+    vault_server: VaultServer, guarded: GuardedLedger, tmp_path: Path
+) -> None:
+    home, said = tmp_path / "home", tmp_path / "said.log"
+    chosen = await prepare(
+        # The token is due often, but only the minute's reading brings new keys.
+        *(vault_server, guarded, home),
+        *guarded.set_up_options(ttl="1h", max_ttl="2h"),
+    )
+    async with started(home, said, **chosen) as service:
+        old, new = admin_key(vault_server), "ff_admin_" + "e" * 64
+        kept = {"admin_key": new, "import_key": "ab" * 32}
+        vault_server.root.secrets.kv.v2.create_or_update_secret("footfall", kept)
+
+        async with asyncio.timeout(90):
+            while "errors" in await service.graphql("{ sites { id } }", key=new):
+                await asyncio.sleep(1)
+        refused = await service.graphql("{ sites { id } }", key=old)
+
+        assert refused["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+        assert await service.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("take_away", "reason"),
+    [(seal, "it is sealed"), (freeze, "it does not answer"), (kill, "it cannot be connected to")],
+)
+async def test_without_vault_the_service_does_not_start_and_says_why_in_one_line(
+    vault_server: VaultServer, tmp_path: Path, take_away: Act, reason: str
+) -> None:
+    environment = vault_server.environment()
+    await take_away(vault_server)
+
+    process = await asyncio.create_subprocess_exec(
+        *command("serve", "--port", "0"),
+        env=clean_environment(tmp_path / "home", PYTHONPATH=str(Path.cwd()), **environment),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        _, err = await process.communicate()
+
+    assert process.returncode == 1
+    assert err.decode().count("\n") == 1
+    assert err.decode().startswith("footfall: Vault cannot be used now (")
+    assert reason in err.decode()
+    assert not (tmp_path / "home" / "secrets.json").exists()
