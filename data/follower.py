@@ -19,7 +19,7 @@ from data.event_store import StoreUnavailable
 from data.postgres.engine import Engine, LedgerUnavailable
 from data.postgres.feed import FeedState, Slice, copy_slice, feed_state, next_slice
 from data.queries import Watermark
-from data.rebuild_requests import Progress, serve_requests
+from data.rebuild_requests import Progress, is_requested, serve_requests
 from telemetry.metrics import FollowMetrics
 
 log = structlog.get_logger()
@@ -77,6 +77,12 @@ class Follower:
     _caught_up: _CaughtUp | None = None
     _healthy: bool = True
     _swapping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _is_rebuilding: bool = False
+
+    @property
+    def is_rebuilding(self) -> bool:
+        """Whether a new copy is being built beside the one that answers, or is about to be."""
+        return self._is_rebuilding or is_requested(self.copy.slot)
 
     @property
     def is_caught_up(self) -> bool:
@@ -214,6 +220,13 @@ class Follower:
 
         `progress` is called with positions of the change feed: done, and in all.
         """
+        self._is_rebuilding = True
+        try:
+            await self._rebuild(progress)
+        finally:
+            self._is_rebuilding = False
+
+    async def _rebuild(self, progress: Progress) -> None:
         log.info("columnar.rebuild.started", reason="asked")
         self.metrics.rebuilds.labels("asked").inc()
         started = perf_counter()

@@ -14,6 +14,7 @@ from data.persisted import PersistedQueries
 from data.postgres.directory import Directory
 from data.postgres.ledger import Ledger
 from data.postgres.salts import SaltKeeper
+from data.reconciliation import Reconciliation
 from data.redis.client import RedisConnection
 from data.secrets import Secrets
 from telemetry.metrics import Metrics
@@ -31,6 +32,7 @@ class Resources:
     committer: GroupCommit
     columnar: ColumnarCopy
     follower: Follower
+    reconciliation: Reconciliation
     live: Live
     salts: SaltKeeper
     persisted: PersistedQueries

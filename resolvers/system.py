@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from data.event_store import StoreUnavailable
+from data.postgres.daily_users import view_state
 from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from data.postgres.feed import feed_state
+from data.reconciliation import DayDifference, Reconciliation
 from data.redis.client import RedisConnection
 from data.resources import Resources
 from resolvers.access import require_service_wide
 from resolvers.context import Context
 
 CHECK_SECONDS = 2.0
+# A refresh is due every quarter of a minute, or after nine times as long as the last one took.
+_VIEW_IS_OLD = timedelta(minutes=10)
 
 
 class PartStatus(StrEnum):
@@ -44,22 +48,32 @@ class SystemState:
     ledger_position: int | None
     copy_position: int | None
     pending_events: int
+    reconciliation: tuple[DayDifference, ...] = ()
 
 
 async def system_state(resources: Resources) -> SystemState:
     """Look at every part, each for two seconds at most."""
-    ledger, replica = await asyncio.gather(
+    ledger, replica, view = await asyncio.gather(
         _ledger_part("ledger", resources.ledger.writer),
         _ledger_part("replica", resources.ledger.reader),
+        _view_part(resources),
     )
     columnar, copy_position, through = await _columnar_part(resources)
     redis = [_redis_part(resources.redis)] if resources.redis else []
     return SystemState(
-        parts=[ledger[0], replica[0], columnar, *redis],
+        parts=[
+            ledger[0],
+            replica[0],
+            columnar,
+            view,
+            _reconcile_part(resources.reconciliation),
+            *redis,
+        ],
         data_through=through,
         ledger_position=replica[1] if replica[1] is not None else ledger[1],
         copy_position=copy_position,
         pending_events=resources.committer.pending_events,
+        reconciliation=resources.reconciliation.differences,
     )
 
 
@@ -87,6 +101,34 @@ async def _columnar_part(resources: Resources) -> tuple[Part, int | None, dateti
     else:
         part = Part("columnar", PartStatus.OK, f"at position {position}")
     return part, position, through
+
+
+async def _view_part(resources: Resources) -> Part:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            state = await view_state(resources.ledger.reader)
+    except (LedgerUnavailable, LedgerRefused, TimeoutError):
+        return Part("view", PartStatus.DOWN, "daily_active_users cannot be read")
+    where = f"at position {state.position}"
+    if state.refilling:
+        sites = f"{state.refilling} site(s) are filled anew"
+        return Part("view", PartStatus.DEGRADED, f"{where}; {sites}")
+    behind = resources.clock() - state.through
+    if state.refreshed_at is not None and behind > _VIEW_IS_OLD:
+        minutes = int(behind.total_seconds() / 60)
+        return Part("view", PartStatus.DEGRADED, f"{where}; {minutes} minutes behind")
+    return Part("view", PartStatus.OK, where)
+
+
+def _reconcile_part(reconciliation: Reconciliation) -> Part:
+    if not reconciliation.differences:
+        at = reconciliation.compared_at
+        detail = f"stores agreed at {at:%Y-%m-%d %H:%M:%S} UTC" if at else "nothing compared yet"
+        return Part("reconcile", PartStatus.OK, detail)
+    detail = f"{len(reconciliation.differences)} day(s) of sites differ from the ledger"
+    if reconciliation.follower.is_rebuilding:
+        detail += "; the columnar copy is being built anew"
+    return Part("reconcile", PartStatus.DEGRADED, detail)
 
 
 def _redis_part(redis: RedisConnection) -> Part:

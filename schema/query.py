@@ -10,7 +10,7 @@ from strawberry import ID, UNSET
 from data.calendar import Interval
 from data.events import Receipt
 from data.postgres.sites import Site as StoredSite
-from resolvers import raw_events, reports, retention, sites, system
+from resolvers import daily_users, raw_events, reports, retention, sites, system
 from resolvers.context import Caller
 from resolvers.raw_events import MAX_PAGE, MAX_RECEIPTS, EventPage
 from resolvers.reports import (
@@ -90,7 +90,7 @@ class Query:
         filter: Filter = UNSET,
         timezone: TimeZone = UNSET,
     ) -> ActiveUsers:
-        return await reports.dau(info.context, asked(range, site_id, filter, timezone))
+        return await daily_users.dau(info.context, asked(range, site_id, filter, timezone))
 
     @field(
         "Unique active users per day, week or month; with `rolling`, users of the last N days "

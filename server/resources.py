@@ -9,6 +9,7 @@ from functools import partial
 from importlib.metadata import version
 
 from data.columnar import open_columnar, take_slot
+from data.comparison import Comparison
 from data.follower import Follower, following
 from data.group_commit import open_group_commit
 from data.live import open_live
@@ -18,6 +19,7 @@ from data.postgres.directory import Directory
 from data.postgres.engine import parse_url
 from data.postgres.ledger import LedgerAddress, open_ledger
 from data.postgres.salts import SaltKeeper
+from data.reconciliation import Reconciliation
 from data.redis.client import RedisConnection, open_redis
 from data.redis.documents import SharedPersistedQueries
 from data.redis.wakeups import open_wakeups
@@ -115,6 +117,7 @@ async def open_resources(
             committer=committer,
             columnar=columnar,
             follower=follower,
+            reconciliation=Reconciliation(follower, metrics.reconcile, Comparison(ledger.reader)),
             live=live,
             salts=SaltKeeper(ledger.writer),
             persisted=(
