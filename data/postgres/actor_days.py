@@ -77,7 +77,7 @@ _SITES = "select site_id, timezone, refilled_to from daily_users_sites order by 
 _WHEN = """
 select site_id, min(occurred_at) as first, max(occurred_at) as last
 from events
-where batch_id = any($1) and site_id = any($2)
+where batch_id = any($1) and site_id = any($2) and occurred_at >= $3
 group by site_id, extract(year from occurred_at at time zone 'UTC')
 """
 
@@ -121,7 +121,8 @@ update daily_users_sites set refilled_to = -1 where site_id = any($1) and refill
 class Effort:
     """How much one transaction does at most, and how long to rest after a refresh.
 
-    Slices are of `slice_events` events, taken for `seconds` before the view is refreshed. Between
+    Slices are of `slice_events` events, taken for `seconds` before the view is refreshed; one is
+    taken in any case. Between
     two refreshes lie `rest` times as many seconds as the last one took.
     """
 
@@ -186,9 +187,11 @@ class _Filling:
     _zones: dict[str, ZoneInfo] = field(default_factory=dict)
 
     async def run(self) -> Advance:
-        until, is_complete = perf_counter() + self.effort.seconds, False
-        while not is_complete and perf_counter() < until:
-            is_complete = not (await self._follow() or await self._refill())
+        until = perf_counter() + self.effort.seconds
+        # One slice at least, or there would be no end.
+        while not (is_complete := not (await self._follow() or await self._refill())):
+            if perf_counter() >= until:
+                break
         done = Advance(self.position, self.through, self.added, is_complete=is_complete)
         if self.has_changed:
             began = perf_counter()
@@ -262,7 +265,7 @@ class _Filling:
 
     async def _fill(self, batches: Sequence[Any], zones: Mapping[str, ZoneInfo]) -> None:
         ids = [batch["batch_id"] for batch in batches]
-        when = await self.connection.fetch(_WHEN, ids, list(zones))
+        when = await self.connection.fetch(_WHEN, ids, list(zones), _FIRST)
         # Days of many years take a while to find.
         spans = await asyncio.to_thread(_spans, [tuple(row) for row in when], zones)
         if not spans:
@@ -290,7 +293,7 @@ def _spans(
     return [
         (site_id, span.start, span.end, span.offset)
         for site_id, first, last in when
-        for span in offsets_between(max(first, _FIRST), last + _MICROSECOND, zones[site_id])
+        for span in offsets_between(first, last + _MICROSECOND, zones[site_id])
     ]
 
 
