@@ -15,7 +15,7 @@ from data.postgres.actor_days import refill
 from data.postgres.engine import LedgerUnavailable
 from data.rebuild_requests import request_rebuild
 from data.tallies import SiteDay, Tally
-from telemetry.metrics import ReconcileMetrics
+from telemetry.view_metrics import ReconcileMetrics
 
 log = structlog.get_logger()
 
@@ -151,7 +151,7 @@ class Reconciliation:
             "reconcile.differences",
             days=len(self.differences),
             worst=[_sentence(one) for one in self.differences[:_LOGGED_DAYS]],
-            repairs=repairs or "none: the last ones did not help, the next are not due yet",
+            repairs=repairs or "none is due yet",
         )
 
 

@@ -7,7 +7,7 @@ import structlog
 
 from data.postgres.actor_days import Advance, advance
 from data.resources import Resources
-from telemetry.metrics import ViewMetrics
+from telemetry.view_metrics import ViewMetrics
 
 log = structlog.get_logger()
 

@@ -39,7 +39,7 @@ class ReconciledDay:
     Figures are distinct users, null where there was no time to count them.
     """
 
-    site_id: ID = strawberry.field(name="site", description="The site's id.")
+    site_id: ID = strawberry.field(description="The site.")
     day: date = strawberry.field(description="The day, in the time zone of the site.")
     view: int | None = strawberry.field(
         description=(

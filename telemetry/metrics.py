@@ -22,6 +22,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from telemetry.view_metrics import ReconcileMetrics, ViewMetrics
+
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
 IngestOutcome = Literal["accepted", "duplicate", "rejected", "overloaded", "unavailable"]
 CommitOutcome = Literal["committed", "failed"]
@@ -31,7 +33,6 @@ OperationOutcome = Literal["succeeded", "partial", "failed"]
 RedisOutcome = Literal["succeeded", "refused", "failed", "skipped"]
 LiveField = Literal["liveEvents", "liveActivity"]
 PersistedPlace = Literal["memory", "redis", "nowhere"]
-ReconciledStore = Literal["copy", "view"]
 JobOutcome = Literal["succeeded", "failed", "timed_out", "cancelled", "overlapped", "not_leader"]
 
 _HTTP_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -303,73 +304,6 @@ class LiveMetrics:
         self.ticks = Counter(
             "footfall_live_activity_ticks_total",
             "Seconds for which the activity of the watched sites was counted.",
-            registry=registry,
-        )
-
-
-class ViewMetrics:
-    """How far the view of daily users is, as the process knows that brought it forward last."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.position = Gauge(
-            "footfall_view_position",
-            "Position in the change feed up to which daily_active_users is complete.",
-            registry=registry,
-        )
-        self.through = Gauge(
-            "footfall_view_through_timestamp_seconds",
-            "Moment before which every committed event is in daily_active_users, as a Unix time.",
-            registry=registry,
-        )
-        self.rows = Gauge(
-            "footfall_view_rows",
-            "Rows of daily_active_users: days of sites with at least one user.",
-            registry=registry,
-        )
-        self.actor_days = Counter(
-            "footfall_view_actor_days_total",
-            "Actor days that were added beneath the view.",
-            registry=registry,
-        )
-        self.refresh_seconds = Histogram(
-            "footfall_view_refresh_duration_seconds",
-            "Time of one refresh of daily_active_users.",
-            buckets=_WORK_SECONDS,
-            registry=registry,
-        )
-
-
-class ReconcileMetrics:
-    """Whether ledger, columnar copy and view say the same."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        differences = Gauge(
-            "footfall_reconcile_differences",
-            "Days of sites on which a store does not say what the ledger says, by store.",
-            ["what"],
-            registry=registry,
-        )
-        repairs = Counter(
-            "footfall_reconcile_repairs_total",
-            "Times that a store was made anew as it did not say what the ledger says, by store.",
-            ["what"],
-            registry=registry,
-        )
-        stores: tuple[ReconciledStore, ...] = get_args(ReconciledStore)
-        self.differences: Mapping[ReconciledStore, Gauge] = {
-            store: differences.labels(store) for store in stores
-        }
-        self.repairs: Mapping[ReconciledStore, Counter] = {
-            store: repairs.labels(store) for store in stores
-        }
-        self.days = Counter(
-            "footfall_reconcile_compared_days_total",
-            "Days of sites that were compared; those compared again count again.",
-            registry=registry,
-        )
-        self.last_run = Gauge(
-            "footfall_reconcile_last_run_timestamp_seconds",
-            "When the stores were compared last, as a Unix time; 0 when they never were.",
             registry=registry,
         )
 

@@ -42,7 +42,15 @@ ANSWERED = {
     "Subscription": {"liveEvents", "liveActivity"},
 }
 # What the contract leaves to the issues that ask for it.
-ADDED = {"DocumentsMode", "Viewer", "ViewerLimits", "System", "SystemPart", "PartStatus"}
+ADDED = {
+    "DocumentsMode",
+    "Viewer",
+    "ViewerLimits",
+    "System",
+    "SystemPart",
+    "PartStatus",
+    "ReconciledDay",
+}
 
 Types = dict[str, TypeDefinitionNode]
 

@@ -8,7 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from telemetry.metrics import IngestOutcome, IngestWay, JobOutcome, Metrics
 
 AREAS = ("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job")
-UNITS = ("total", "seconds", "bytes", "events", "position", "streams")
+AREAS += ("view", "reconcile")
+UNITS = ("total", "seconds", "bytes", "events", "position", "streams", "rows", "differences")
 NAME = re.compile(rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})")
 # Who is asked for, or by whom, may never become a label: there is no bound to how many there are.
 UNBOUNDED = {"site", "site_id", "user", "user_id", "visitor_id", "path", "url", "ip", "address"}
@@ -61,6 +62,15 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_live_open_streams",
         "footfall_live_dropped_events_total",
         "footfall_live_activity_ticks_total",
+        "footfall_view_position",
+        "footfall_view_through_timestamp_seconds",
+        "footfall_view_rows",
+        "footfall_view_actor_days_total",
+        "footfall_view_refresh_duration_seconds",
+        "footfall_reconcile_differences",
+        "footfall_reconcile_repairs_total",
+        "footfall_reconcile_compared_days_total",
+        "footfall_reconcile_last_run_timestamp_seconds",
         "footfall_job_runs_total",
         "footfall_job_run_duration_seconds",
         "footfall_job_last_success_timestamp_seconds",
