@@ -7,8 +7,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry.metrics import IngestOutcome, IngestWay, JobOutcome, Metrics
 
-AREAS = ("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job")
-AREAS += ("view", "reconcile")
+AREAS = (
+    *("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "view"),
+    *("reconcile", "job"),
+)
 UNITS = ("total", "seconds", "bytes", "events", "position", "streams", "rows", "differences")
 NAME = re.compile(rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})")
 # Who is asked for, or by whom, may never become a label: there is no bound to how many there are.
