@@ -22,7 +22,7 @@ from data.postgres.engine import Engine, LedgerUnavailable
 from data.postgres.feed import FeedState, Slice, copy_slice, feed_state, next_slice
 from data.postgres.reads import Reads
 from data.queries import Watermark
-from data.rebuild_requests import Progress, serve_requests
+from data.rebuild_requests import Progress, is_requested, serve_requests
 from telemetry.metrics import FollowMetrics
 
 log = structlog.get_logger()
@@ -97,6 +97,12 @@ class Follower:
     _caught_up: deque[_CaughtUp] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     _healthy: bool = True
     _swapping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _is_rebuilding: bool = False
+
+    @property
+    def is_rebuilding(self) -> bool:
+        """Whether a new copy is being built beside the one that answers, or is about to be."""
+        return self._is_rebuilding or is_requested(self.copy.slot)
 
     @property
     def is_caught_up(self) -> bool:
@@ -285,6 +291,13 @@ class Follower:
 
         `progress` is called with positions of the change feed: done, and in all.
         """
+        self._is_rebuilding = True
+        try:
+            await self._rebuild(progress)
+        finally:
+            self._is_rebuilding = False
+
+    async def _rebuild(self, progress: Progress) -> None:
         log.info("columnar.rebuild.started", reason="asked")
         self.metrics.rebuilds.labels("asked").inc()
         started = perf_counter()

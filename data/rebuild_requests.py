@@ -32,6 +32,11 @@ def request_rebuild(slot: Path) -> None:
     (slot / "rebuild.request").touch()
 
 
+def is_requested(slot: Path) -> bool:
+    """Whether a rebuild was asked for that the process has not taken up yet."""
+    return (slot / "rebuild.request").exists()
+
+
 def read_note(slot: Path) -> RebuildNote | None:
     """The last word on a rebuild that was asked for; None until it has begun."""
     try:

@@ -17,6 +17,7 @@ from data.postgres.leadership import Leadership
 from data.postgres.ledger import Ledger
 from data.postgres.lookout import Lookout
 from data.postgres.salts import SaltKeeper
+from data.reconciliation import Reconciliation
 from data.redis.client import RedisConnection
 from data.redis.queue import Queue
 from data.redis.queue_store import QueueStore
@@ -41,6 +42,7 @@ class Resources:
     spool: Spool
     columnar: ColumnarCopy
     follower: Follower
+    reconciliation: Reconciliation
     live: Live
     salts: SaltKeeper
     persisted: PersistedQueries

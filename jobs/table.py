@@ -5,6 +5,8 @@ from datetime import timedelta
 from data.resources import Resources
 from jobs.destroy_salts import destroy_salts
 from jobs.make_partitions import make_partitions
+from jobs.reconcile import reconcile
+from jobs.refresh_daily_users import refresh_daily_users
 from jobs.schedule import Cron, Every, Job
 from jobs.send_heartbeat import send_heartbeat
 
@@ -29,5 +31,23 @@ JOBS: tuple[Job[Resources], ...] = (
         send_heartbeat,
         Every(timedelta(seconds=1)),
         deadline=timedelta(seconds=5),
+    ),
+    # A refresh rests for nine times as long as it took, so it may come often.
+    Job(
+        "refresh_daily_users",
+        refresh_daily_users,
+        Every(timedelta(seconds=15)),
+        deadline=timedelta(minutes=5),
+        at_start=True,
+        slow_after=timedelta(seconds=30),
+    ),
+    # In every process: each has a columnar copy of its own.
+    Job(
+        "reconcile",
+        reconcile,
+        Every(timedelta(minutes=5)),
+        deadline=timedelta(minutes=4),
+        slow_after=timedelta(seconds=30),
+        everywhere=True,
     ),
 )

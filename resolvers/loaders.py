@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TypeVar
 
+import structlog
 from aiodataloader import DataLoader
 
 from data.columnar import ColumnarCopy
 from data.event_store import EventStore, StoreUnavailable
+from data.postgres.daily_users import DaysAsked, ViewAnswer, daily_users
+from data.postgres.engine import LedgerRefused, LedgerUnavailable
+from data.postgres.reads import Reads
 from data.queries import (
     ActiveUsersQuery,
     ActiveUsersRows,
@@ -28,6 +33,8 @@ from data.queries import (
 from resolvers.errors import Unavailable
 from telemetry.tracing import Tracing
 
+log = structlog.get_logger()
+
 Query = TypeVar("Query")
 Rows = TypeVar("Rows")
 
@@ -38,9 +45,10 @@ Ask = Callable[[EventStore, Sequence[Query]], Awaitable[Answer[Rows]]]
 class Loaders:
     """One dataloader for each kind of question, made when it is first asked."""
 
-    def __init__(self, copy: ColumnarCopy, tracing: Tracing) -> None:
+    def __init__(self, copy: ColumnarCopy, tracing: Tracing, reads: Reads | None = None) -> None:
         self._copy = copy
         self._tracing = tracing
+        self._reads = reads
         self._running: set[asyncio.Task[object]] = set()
 
     def cancel(self) -> None:
@@ -55,6 +63,24 @@ class Loaders:
     def active_users(self) -> DataLoader[ActiveUsersQuery, Loaded[ActiveUsersRows]]:
         """Active users of several sites, ranges and zones."""
         return self._loader("active_users", lambda store, asked: store.active_users(asked))
+
+    @cached_property
+    def daily_users(self) -> DataLoader[DaysAsked, ViewAnswer | None]:
+        """Daily users by the view in the replica; None where it cannot say."""
+
+        async def load(asked: list[DaysAsked]) -> list[ViewAnswer | None]:
+            nothing: list[ViewAnswer | None] = [None] * len(asked)
+            reads = self._reads
+            if reads is None:
+                return nothing
+            try:
+                with self._asking("daily_users", len(asked)):
+                    return await reads.run(lambda at: daily_users(at, asked))
+            except (LedgerUnavailable, LedgerRefused) as error:
+                log.warning("view.unavailable", error=str(error))
+                return nothing
+
+        return DataLoader(load)
 
     @cached_property
     def top_events(self) -> DataLoader[TopEventsQuery, Loaded[TopEventsRows]]:
@@ -78,17 +104,23 @@ class Loaders:
 
     def _loader(self, name: str, ask: Ask[Query, Rows]) -> DataLoader[Query, Loaded[Rows]]:
         async def load(queries: list[Query]) -> list[Loaded[Rows]]:
-            task = asyncio.current_task()
-            assert task is not None
-            self._running.add(task)
             try:
-                with self._tracing.span(f"store.{name}", queries=len(queries)):
+                with self._asking(name, len(queries)):
                     # Looked up per question: a rebuild may put another store in its place.
                     answer = await ask(self._copy.store, queries)
             except StoreUnavailable as error:
                 raise Unavailable("columnar", "reports cannot be answered now") from error
-            finally:
-                self._running.discard(task)
             return [(rows, answer.watermark) for rows in answer.rows]
 
         return DataLoader(load)
+
+    @contextmanager
+    def _asking(self, name: str, queries: int) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            with self._tracing.span(f"store.{name}", queries=queries):
+                yield
+        finally:
+            self._running.discard(task)

@@ -31,6 +31,9 @@ MAX_EVENT_TYPE_CHARS = 200
 MAX_ID_CHARS = 512
 MAX_URL_CHARS = 8_192
 MAX_AHEAD = timedelta(hours=24)
+# No report can ask for an earlier one, and the first moment of all is what PostgreSQL's driver takes
+# for minus infinity, which nobody downstream can count from.
+FIRST_YEAR = 2
 
 Draft = dict[str, Any]
 
@@ -141,6 +144,10 @@ def add_occurred_at(draft: Draft, arrival: Arrival) -> Draft | Problem:
         occurred_at = parse_instant(sent)
     except ValueError as error:
         return Problem(RejectionCode.INVALID_TIMESTAMP, f"occurredAt {error}")
+    if occurred_at.year < FIRST_YEAR:
+        return Problem(
+            RejectionCode.INVALID_TIMESTAMP, f"occurredAt is before the year {FIRST_YEAR}"
+        )
     if occurred_at > arrival.now + MAX_AHEAD:
         return Problem(
             RejectionCode.INVALID_TIMESTAMP, "occurredAt is more than 24 hours in the future"

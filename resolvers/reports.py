@@ -24,6 +24,7 @@ from data.postgres.sites import Site
 from data.queries import (
     EVERYTHING,
     ActiveUsersQuery,
+    ActiveUsersRows,
     EventCountsQuery,
     EventFilter,
     Scope,
@@ -197,11 +198,6 @@ def meta_of(ctx: Context, watermark: Watermark | None, zone: ZoneInfo) -> Meta:
     return Meta(through or NOTHING_YET, ctx.resources.clock(), zone.key)
 
 
-async def dau(ctx: Context, asked: Asked) -> ActiveUsers:
-    """Distinct users of each day of the range."""
-    return await active_users(ctx, asked, Interval.DAY, None)
-
-
 async def active_users(
     ctx: Context, asked: Asked, interval: Interval, rolling: int | None
 ) -> ActiveUsers:
@@ -216,12 +212,17 @@ async def active_users(
             raise BadUserInput("rolling", f"rolling takes 1 to {MAX_ROLLING_DAYS} days")
     query = ActiveUsersQuery(scope, interval, site.week_start, rolling)
     rows, watermark = await ctx.loaders.active_users.load(query)
-    meta = meta_of(ctx, watermark, scope.zone)
+    return active_users_of(query, rows, meta_of(ctx, watermark, scope.zone))
+
+
+def active_users_of(query: ActiveUsersQuery, rows: ActiveUsersRows, meta: Meta) -> ActiveUsers:
+    """The answer that a store's rows come to: every period, also those without anybody."""
+    scope, interval = query.scope, query.interval
     points = [
         ActiveUsersPoint(
             start, rows.users.get(start, 0), _has_ended(start, interval, scope.zone, meta)
         )
-        for start in periods_of(scope.days, interval, site.week_start)
+        for start in periods_of(scope.days, interval, query.week_start)
     ]
     return ActiveUsers(interval, points, rows.total, meta)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from data.breaker import BreakerState
 from data.event_store import StoreUnavailable
+from data.postgres.daily_users import view_state
 from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from data.postgres.feed import feed_state
 from data.postgres.leadership import Leadership
 from data.postgres.reads import Reads
+from data.reconciliation import DayDifference, Reconciliation
 from data.redis.client import RedisConnection
 from data.redis.queue_store import QueueStore
 from data.resources import Resources
@@ -22,6 +24,8 @@ from resolvers.access import require_service_wide
 from resolvers.context import Context
 
 CHECK_SECONDS = 2.0
+# A refresh is due every quarter of a minute, or after nine times as long as the last one took.
+_VIEW_IS_OLD = timedelta(minutes=10)
 
 
 class PartStatus(StrEnum):
@@ -63,13 +67,15 @@ class SystemState:
     copy_position: int | None
     pending_events: int
     queue: QueueFigures | None = None
+    reconciliation: tuple[DayDifference, ...] = ()
 
 
 async def system_state(resources: Resources) -> SystemState:
     """Look at every part, each for two seconds at most."""
-    ledger, replica = await asyncio.gather(
+    ledger, replica, view = await asyncio.gather(
         _ledger_part("ledger", resources.ledger.writer),
         _replica_part(resources.ledger.reads),
+        _view_part(resources),
     )
     if resources.lookout.is_away() and ledger[0].status is PartStatus.OK:
         doubtful = "PostgreSQL answers, but it took no writes a moment ago"
@@ -87,12 +93,15 @@ async def system_state(resources: Resources) -> SystemState:
             *redis,
             *_vault_parts(resources),
             _leader_part(resources.leadership),
+            view,
+            _reconcile_part(resources.reconciliation),
         ],
         data_through=through,
         ledger_position=ledger[1] if ledger[1] is not None else replica[1],
         copy_position=copy_position,
         pending_events=resources.committer.pending_events,
         queue=_queue_figures(resources.queue_store),
+        reconciliation=resources.reconciliation.differences,
     )
 
 
@@ -144,6 +153,34 @@ async def _columnar_part(resources: Resources) -> tuple[Part, int | None, dateti
     else:
         part = Part("columnar", PartStatus.OK, f"at position {position}")
     return part, position, through
+
+
+async def _view_part(resources: Resources) -> Part:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            state = await resources.ledger.reads.run(view_state)
+    except (LedgerUnavailable, LedgerRefused, TimeoutError):
+        return Part("view", PartStatus.DOWN, "daily_active_users cannot be read")
+    where = f"at position {state.position}"
+    if state.refilling:
+        sites = f"{state.refilling} site(s) are filled anew"
+        return Part("view", PartStatus.DEGRADED, f"{where}; {sites}")
+    behind = resources.clock() - state.through
+    if state.refreshed_at is not None and behind > _VIEW_IS_OLD:
+        minutes = int(behind.total_seconds() / 60)
+        return Part("view", PartStatus.DEGRADED, f"{where}; {minutes} minutes behind")
+    return Part("view", PartStatus.OK, where)
+
+
+def _reconcile_part(reconciliation: Reconciliation) -> Part:
+    if not reconciliation.differences:
+        at = reconciliation.compared_at
+        detail = f"stores agreed at {at:%Y-%m-%d %H:%M:%S} UTC" if at else "nothing compared yet"
+        return Part("reconcile", PartStatus.OK, detail)
+    detail = f"{len(reconciliation.differences)} day(s) of sites differ from the ledger"
+    if reconciliation.follower.is_rebuilding:
+        detail += "; the columnar copy is being built anew"
+    return Part("reconcile", PartStatus.DEGRADED, detail)
 
 
 def _redis_part(redis: RedisConnection) -> Part:

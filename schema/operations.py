@@ -119,7 +119,7 @@ class Operations:
             resources=resources,
             caller=caller,
             now=resources.clock(),
-            loaders=Loaders(resources.columnar, resources.tracing),
+            loaders=Loaders(resources.columnar, resources.tracing, resources.ledger.reads),
             throttle=self.throttle,
             body_bytes=body_bytes,
         )

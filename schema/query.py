@@ -10,7 +10,15 @@ from strawberry import ID, UNSET
 from data.calendar import Interval
 from data.events import Receipt
 from data.postgres.sites import Site as StoredSite
-from resolvers import dead_letters, raw_events, reports, retention, sites, system
+from resolvers import (
+    daily_users,
+    dead_letters,
+    raw_events,
+    reports,
+    retention,
+    sites,
+    system,
+)
 from resolvers.context import Caller
 from resolvers.dead_letters import MAX_LETTERS, DeadLetterPage
 from resolvers.raw_events import MAX_PAGE, MAX_RECEIPTS, EventPage
@@ -95,7 +103,7 @@ class Query:
         filter: Filter = UNSET,
         timezone: TimeZone = UNSET,
     ) -> ActiveUsers:
-        return await reports.dau(info.context, asked(range, site_id, filter, timezone))
+        return await daily_users.dau(info.context, asked(range, site_id, filter, timezone))
 
     @field(
         "Unique active users per day, week or month; with `rolling`, users of the last N days "

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 
 import strawberry
+from strawberry import ID
 
+from data.reconciliation import MAX_DAYS, DayDifference
 from resolvers.system import PartStatus, QueueFigures, SystemState
 from schema.enums import describe_enum
 from schema.fields import field
@@ -46,6 +48,43 @@ class SystemQueue:
 
 
 @strawberry.type
+class ReconciledDay:
+    """A day of a site on which a store does not have what the ledger has.
+
+    Figures are distinct users, null where there was no time to count them.
+    """
+
+    site_id: ID = strawberry.field(description="The site.")
+    day: date = strawberry.field(description="The day, in the time zone of the site.")
+    view: int | None = strawberry.field(
+        description=(
+            "Users by the materialised view; null where the site is being filled anew, or where "
+            "the columnar copy alone was compared."
+        )
+    )
+
+    @field("Users by the ledger, which is right.")
+    @staticmethod
+    def ledger(difference: strawberry.Parent[DayDifference]) -> int | None:
+        return difference.ledger.users if difference.ledger else None
+
+    @field("Users by the columnar copy of this process.")
+    @staticmethod
+    def copy(difference: strawberry.Parent[DayDifference]) -> int | None:
+        return difference.copy.users if difference.copy else None
+
+    @field("Events in the ledger.", BigInt | None)
+    @staticmethod
+    def ledger_events(difference: strawberry.Parent[DayDifference]) -> int | None:
+        return difference.ledger.events if difference.ledger else None
+
+    @field("Events in the columnar copy of this process.", BigInt | None)
+    @staticmethod
+    def copy_events(difference: strawberry.Parent[DayDifference]) -> int | None:
+        return difference.copy.events if difference.copy else None
+
+
+@strawberry.type
 class System:
     """The state of the service, looked at for this request."""
 
@@ -72,6 +111,14 @@ class System:
     @staticmethod
     def queue(state: strawberry.Parent[SystemState]) -> QueueFigures | None:
         return state.queue
+
+    reconciliation: list[ReconciledDay] = strawberry.field(
+        description=(
+            "What ledger, columnar copy and view of daily users disagreed on when they were "
+            f"compared last: the worst {MAX_DAYS} days; empty if nothing."
+        ),
+        directives=[ListSize(assumed_size=MAX_DAYS)],
+    )
 
     @field("How the service is: as its worst part is.")
     @staticmethod

@@ -9,6 +9,7 @@ from functools import partial
 from importlib.metadata import version
 
 from data.columnar import open_columnar, take_slot
+from data.comparison import Comparison
 from data.follower import Follower, following
 from data.group_commit import open_group_commit
 from data.intake import Intake, LedgerStore, Store
@@ -21,6 +22,7 @@ from data.postgres.leadership import open_leadership
 from data.postgres.ledger import LedgerAddress, open_ledger
 from data.postgres.lookout import Lookout, looking_out
 from data.postgres.salts import SaltKeeper
+from data.reconciliation import Reconciliation
 from data.redis.client import RedisConnection, open_redis
 from data.redis.documents import SharedPersistedQueries
 from data.redis.queue import Queue, QueueLimits
@@ -162,6 +164,7 @@ async def open_resources(
             spool=spool,
             columnar=columnar,
             follower=follower,
+            reconciliation=Reconciliation(follower, metrics.reconcile, Comparison(ledger.reads)),
             live=live,
             salts=salts,
             persisted=(

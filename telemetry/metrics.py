@@ -27,6 +27,7 @@ from telemetry.queue_metrics import QueueMetrics, WorkerMetrics
 from telemetry.spool_metrics import LedgerMetrics, SpoolMetrics
 from telemetry.tallies import Spread, Spreads, Tallies, Tally
 from telemetry.vault_metrics import VaultMetrics
+from telemetry.view_metrics import ReconcileMetrics, ViewMetrics
 
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
 IngestOutcome = Literal["accepted", "duplicate", "queued", "rejected", "overloaded", "unavailable"]
@@ -360,6 +361,8 @@ class Metrics:
     vault: VaultMetrics
     persisted: PersistedMetrics
     live: LiveMetrics
+    view: ViewMetrics
+    reconcile: ReconcileMetrics
     job: JobMetrics
     leader: LeaderMetrics
 
@@ -386,6 +389,8 @@ class Metrics:
             vault=VaultMetrics(registry),
             persisted=PersistedMetrics(registry),
             live=LiveMetrics(registry),
+            view=ViewMetrics(registry),
+            reconcile=ReconcileMetrics(registry),
             job=JobMetrics(registry),
             leader=LeaderMetrics(registry),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +21,7 @@ from data.duckdb.retention import retention
 from data.duckdb.runner import OnQuery, Runner
 from data.duckdb.single_events import events
 from data.duckdb.slices import apply_slice
+from data.duckdb.tallies import days_before, tally_days, tally_stretch
 from data.duckdb.top_events import top_events
 from data.event_store import InvalidPattern
 from data.queries import (
@@ -42,6 +43,7 @@ from data.queries import (
     TopEventsRows,
     Watermark,
 )
+from data.tallies import SiteDays, Stretch, Tallies
 
 Query = TypeVar("Query")
 Rows = TypeVar("Rows")
@@ -96,6 +98,21 @@ class DuckDBStore:
     async def apply(self, rows: Path, expected: int, watermark: Watermark) -> None:
         work = partial(apply_slice, rows=rows, expected=expected, watermark=watermark)
         await self._runner.run("apply", "write", work)
+
+    async def tally_days(self, asked: Sequence[SiteDays], position: int) -> Tallies:
+        """Events and users of local days, of what the feed holds up to a position."""
+        work = partial(tally_days, asked=asked, position=position)
+        return await self._runner.run("tally_days", "read", work)
+
+    async def tally_stretch(self, stretch: Stretch) -> Tallies:
+        """Events and users of UTC days, of a stretch of the feed alone."""
+        work = partial(tally_stretch, stretch=stretch)
+        return await self._runner.run("tally_stretch", "read", work)
+
+    async def days_before(self, day: date, most: int) -> list[date]:
+        """The last UTC days before a day on which anything happened, newest first."""
+        work = partial(days_before, day=day, most=most)
+        return await self._runner.run("days_before", "read", work)
 
     async def size(self) -> int:
         """Bytes that the copy takes on disk, with its write-ahead log."""

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -128,4 +129,30 @@ visitor_salts = Table(
     metadata,
     Column("day", Date, primary_key=True),
     Column("salt", LargeBinary, nullable=False),
+)
+
+actor_days = Table(
+    "actor_days",
+    metadata,
+    Column("site_id", _text_c, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("actor", _text_c, primary_key=True),
+)
+
+daily_users_sites = Table(
+    "daily_users_sites",
+    metadata,
+    Column("site_id", _text_c, primary_key=True),
+    Column("timezone", Text, nullable=False),
+    Column("refilled_to", BigInteger),
+)
+
+daily_users_state = Table(
+    "daily_users_state",
+    metadata,
+    Column("only_row", Boolean, primary_key=True, server_default="true"),
+    Column("position", BigInteger, nullable=False, server_default="0"),
+    Column("through", _instant, nullable=False, server_default="to_timestamp(0)"),
+    Column("refreshed_at", _instant),
+    Column("refresh_seconds", Double, nullable=False, server_default="0"),
 )

@@ -211,6 +211,7 @@ OUR_PRICES = PriceList(
         "Query.receipts": lambda arguments, _: len(arguments["eventIds"]),
         "Query.sites": lambda *_: 1_000,
         "System.parts": lambda *_: 20,
+        "System.reconciliation": lambda *_: 100,
     },
 )
 OUR_ARGUMENTS: dict[str, tuple[str, ...]] = {

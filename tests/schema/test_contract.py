@@ -44,6 +44,7 @@ ANSWERED = {
 # What the contract leaves to the issues that ask for it.
 ADDED = {"DocumentsMode", "Viewer", "ViewerLimits", "System", "SystemPart", "PartStatus"}
 ADDED |= {"DeadLetter", "DeadLetterConnection", "DeadLetterEdge", "SystemQueue"}
+ADDED |= {"ReconciledDay"}
 
 Types = dict[str, TypeDefinitionNode]
 

@@ -60,6 +60,13 @@ NULLABLE = {
         "System.ledgerPosition",
         "System.queue",
     },
+    "there may be no time to count what differs": {
+        "ReconciledDay.copy",
+        "ReconciledDay.copyEvents",
+        "ReconciledDay.ledger",
+        "ReconciledDay.ledgerEvents",
+        "ReconciledDay.view",
+    },
     "a key may be without bounds": {"Viewer.expiresAt", "Viewer.site"},
 }
 # Texts that senders choose; we give them no meaning and make none.

@@ -24,6 +24,8 @@ AREAS = (
     "queue",
     "worker",
     "vault",
+    "view",
+    "reconcile",
 )
 UNITS = (
     "total",
@@ -37,6 +39,8 @@ UNITS = (
     "letters",
     "workers",
     "up",
+    "rows",
+    "differences",
 )
 NAME = re.compile(
     rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})|footfall_leader"
@@ -122,6 +126,15 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_live_open_streams",
         "footfall_live_dropped_events_total",
         "footfall_live_activity_ticks_total",
+        "footfall_view_position",
+        "footfall_view_through_timestamp_seconds",
+        "footfall_view_rows",
+        "footfall_view_actor_days_total",
+        "footfall_view_refresh_duration_seconds",
+        "footfall_reconcile_differences",
+        "footfall_reconcile_repairs_total",
+        "footfall_reconcile_compared_days_total",
+        "footfall_reconcile_last_run_timestamp_seconds",
         "footfall_job_runs_total",
         "footfall_job_run_duration_seconds",
         "footfall_job_last_success_timestamp_seconds",
