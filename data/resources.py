@@ -15,6 +15,7 @@ from data.postgres.directory import Directory
 from data.postgres.ledger import Ledger
 from data.postgres.salts import SaltKeeper
 from data.redis.client import RedisConnection
+from data.results import Results
 from data.secrets import Secrets
 from telemetry.metrics import Metrics
 from telemetry.tracing import Tracing
@@ -35,6 +36,7 @@ class Resources:
     salts: SaltKeeper
     persisted: PersistedQueries
     redis: RedisConnection | None
+    results: Results
     secrets: Secrets
     metrics: Metrics
     tracing: Tracing

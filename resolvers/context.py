@@ -25,7 +25,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One request. `body_bytes` is the size of its body, by which its memory is reckoned."""
+    """One request. `body_bytes` is the size of its body, by which its memory is reckoned.
+
+    `wants_new`: nothing will do that was kept from before.
+    """
 
     resources: Resources
     caller: Caller
@@ -33,3 +36,4 @@ class Context:
     loaders: Loaders
     throttle: Throttle = field(default_factory=Throttle)
     body_bytes: int = 0
+    wants_new: bool = False

@@ -12,6 +12,7 @@ from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from data.postgres.feed import feed_state
 from data.redis.client import RedisConnection
 from data.resources import Resources
+from data.results import ResultsState
 from resolvers.access import require_service_wide
 from resolvers.context import Context
 
@@ -44,6 +45,7 @@ class SystemState:
     ledger_position: int | None
     copy_position: int | None
     pending_events: int
+    cache: ResultsState
 
 
 async def system_state(resources: Resources) -> SystemState:
@@ -60,6 +62,7 @@ async def system_state(resources: Resources) -> SystemState:
         ledger_position=replica[1] if replica[1] is not None else ledger[1],
         copy_position=copy_position,
         pending_events=resources.committer.pending_events,
+        cache=resources.results.state,
     )
 
 
@@ -91,7 +94,7 @@ async def _columnar_part(resources: Resources) -> tuple[Part, int | None, dateti
 
 def _redis_part(redis: RedisConnection) -> Part:
     if redis.is_available:
-        return Part("redis", PartStatus.OK, "persisted queries and wake-ups are shared")
+        return Part("redis", PartStatus.OK, "results, persisted queries and wake-ups are shared")
     return Part("redis", PartStatus.DOWN, "Redis does not answer; this process does without it")
 
 

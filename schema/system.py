@@ -7,6 +7,7 @@ from datetime import datetime
 import strawberry
 
 from resolvers.system import PartStatus, SystemState
+from schema.cache import ResultCache
 from schema.enums import describe_enum
 from schema.fields import field
 from schema.scalars import BigInt
@@ -47,6 +48,10 @@ class System:
     )
     pending_events: int = strawberry.field(
         description="Events that wait in this process to be committed."
+    )
+
+    cache: ResultCache = strawberry.field(
+        description="Results of reports that the process which answers keeps."
     )
 
     @field("How the service is: as its worst part is.")

@@ -7,8 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from uuid import UUID
 
-from data.columnar import open_columnar, take_slot
+from data.cache import Room
+from data.columnar import ColumnarCopy, open_columnar, take_slot
 from data.follower import Follower, following
 from data.group_commit import open_group_commit
 from data.live import open_live
@@ -20,8 +22,10 @@ from data.postgres.ledger import LedgerAddress, open_ledger
 from data.postgres.salts import SaltKeeper
 from data.redis.client import RedisConnection, open_redis
 from data.redis.documents import SharedPersistedQueries
+from data.redis.results import RedisResults
 from data.redis.wakeups import open_wakeups
 from data.resources import Resources
+from data.results import Results, open_results
 from data.secrets import load_secrets
 from jobs.runner import JobRunner, open_jobs
 from jobs.table import JOBS
@@ -98,6 +102,8 @@ async def open_resources(
             else None
         )
 
+        results = await _enter_results(stack, settings, columnar, redis, metrics)
+
         def on_commit(position: int) -> None:
             follower.wake()
             if wakeups is not None:
@@ -123,6 +129,7 @@ async def open_resources(
                 else OwnPersistedQueries(metrics.persisted)
             ),
             redis=redis,
+            results=results,
             secrets=secrets,
             metrics=metrics,
             tracing=tracing,
@@ -136,6 +143,38 @@ async def open_resources(
 
 async def _enter_redis(stack: AsyncExitStack, url: str, metrics: Metrics) -> RedisConnection | None:
     return await stack.enter_async_context(open_redis(url, metrics.redis)) if url else None
+
+
+async def _enter_results(
+    stack: AsyncExitStack,
+    settings: Settings,
+    columnar: ColumnarCopy,
+    redis: RedisConnection | None,
+    metrics: Metrics,
+) -> Results:
+    """Kept results, which are forgotten with the copy that they were computed from."""
+    # What another release has computed may have been counted otherwise.
+    space = f"{columnar.ledger_id}:{version('footfall')}"
+    shared = RedisResults(redis, space) if redis else None
+    results = await stack.enter_async_context(
+        open_results(
+            Results(
+                room=Room(settings.result_cache_megabytes * 1024 * 1024),
+                shared=shared,
+                metrics=metrics.cache,
+                clock=utc_now,
+                patience=settings.result_cache_patience_seconds,
+            )
+        )
+    )
+    columnar.on_replaced = results.drop_soon
+    if redis is not None and shared is not None:
+        shared.on_drop = results.forget_all
+        drops = await stack.enter_async_context(
+            open_wakeups(redis, UUID(columnar.ledger_id), results.forget_all, about="drops")
+        )
+        results.tell = partial(drops.publish, 0)
+    return results
 
 
 async def _always() -> bool:

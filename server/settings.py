@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     redis_url: str = Field(default="", repr=False)
+    result_cache_megabytes: int = Field(default=64, ge=0, le=65_536)
+    result_cache_patience_seconds: float = Field(default=0.25, ge=0, le=600)
     graphql_status_profile: Literal["compatible", "draft"] = "compatible"
     query_timeout_seconds: float = Field(default=30, gt=0, le=600)
     query_cost_limit: int = Field(default=200_000, ge=1_000, le=_INT)

@@ -29,6 +29,7 @@ SliceOutcome = Literal["applied", "failed"]
 OperationType = Literal["query", "mutation", "subscription", "unknown"]
 OperationOutcome = Literal["succeeded", "partial", "failed"]
 RedisOutcome = Literal["succeeded", "refused", "failed", "skipped"]
+CachedFrom = Literal["HIT", "STALE", "MISS", "BYPASS"]
 LiveField = Literal["liveEvents", "liveActivity"]
 PersistedPlace = Literal["memory", "redis", "nowhere"]
 JobOutcome = Literal["succeeded", "failed", "timed_out", "cancelled", "overlapped", "not_leader"]
@@ -280,6 +281,43 @@ class PersistedMetrics:
         }
 
 
+class CacheMetrics:
+    """What keeping results of reports saves."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        answers = Counter(
+            "footfall_cache_answers_total",
+            "Answers of reports, by where they came from, as their `meta.cache` says.",
+            ["status"],
+            registry=registry,
+        )
+        statuses: tuple[CachedFrom, ...] = get_args(CachedFrom)
+        self.answers: Mapping[str, Counter] = {
+            status: answers.labels(status.lower()) for status in statuses
+        }
+        self.shared_hits = Counter(
+            "footfall_cache_shared_hits_total",
+            "Exact results that another process had computed and that were found in Redis.",
+            registry=registry,
+        )
+        self.compute_seconds = Histogram(
+            "footfall_cache_compute_duration_seconds",
+            "Time to compute results that were not kept, all that one request asks at once.",
+            buckets=_REQUEST_SECONDS,
+            registry=registry,
+        )
+        self.entries = Gauge(
+            "footfall_cache_entries",
+            "Results that this process keeps in its memory.",
+            registry=registry,
+        )
+        self.bytes = Gauge(
+            "footfall_cache_bytes",
+            "What the results take that this process keeps in its memory.",
+            registry=registry,
+        )
+
+
 class LiveMetrics:
     """What goes out to those who listen."""
 
@@ -347,6 +385,7 @@ class Metrics:
     store: StoreMetrics
     redis: RedisMetrics
     persisted: PersistedMetrics
+    cache: CacheMetrics
     live: LiveMetrics
     job: JobMetrics
 
@@ -366,6 +405,7 @@ class Metrics:
             store=StoreMetrics(registry),
             redis=RedisMetrics(registry),
             persisted=PersistedMetrics(registry),
+            cache=CacheMetrics(registry),
             live=LiveMetrics(registry),
             job=JobMetrics(registry),
         )

@@ -44,6 +44,7 @@ COMMANDS = {
     "ingest": 'input: {siteId: "shop", events: [{eventType: "view"}, {eventType: ""}]}',
     "saveSite": 'input: {id: "shop", origins: ["https://example.com"]}',
     "createApiKey": 'input: {name: "new", scopes: [READ]}',
+    "invalidateCache": 'siteId: "shop"',
 }
 
 
@@ -142,7 +143,7 @@ async def test_a_report_shows_days_users_and_what_it_rests_on(app: App) -> None:
             {"date": "2026-01-05", "users": 1, "complete": True},
         ],
         "meta": {
-            "cache": "BYPASS",
+            "cache": "MISS",
             "source": "COLUMNAR",
             "exact": True,
             "timezone": "Asia/Kathmandu",
