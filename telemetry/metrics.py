@@ -307,12 +307,12 @@ class CacheMetrics:
             registry=registry,
         )
         self.entries = Gauge(
-            "footfall_cache_entries",
+            "footfall_cache_kept_results",
             "Results that this process keeps in its memory.",
             registry=registry,
         )
         self.bytes = Gauge(
-            "footfall_cache_bytes",
+            "footfall_cache_kept_bytes",
             "What the results take that this process keeps in its memory.",
             registry=registry,
         )

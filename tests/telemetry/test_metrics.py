@@ -7,8 +7,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry.metrics import IngestOutcome, IngestWay, JobOutcome, Metrics
 
-AREAS = ("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job")
-UNITS = ("total", "seconds", "bytes", "events", "position", "streams")
+AREAS = (
+    *("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "cache", "live", "job"),
+)
+UNITS = ("total", "seconds", "bytes", "events", "position", "streams", "results")
 NAME = re.compile(rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})")
 # Who is asked for, or by whom, may never become a label: there is no bound to how many there are.
 UNBOUNDED = {"site", "site_id", "user", "user_id", "visitor_id", "path", "url", "ip", "address"}
@@ -58,6 +60,11 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_store_interruptions_total",
         "footfall_redis_uses_total",
         "footfall_persisted_lookups_total",
+        "footfall_cache_answers_total",
+        "footfall_cache_shared_hits_total",
+        "footfall_cache_compute_duration_seconds",
+        "footfall_cache_kept_results",
+        "footfall_cache_kept_bytes",
         "footfall_live_open_streams",
         "footfall_live_dropped_events_total",
         "footfall_live_activity_ticks_total",
