@@ -153,6 +153,7 @@ class Follower:
         """Apply one slice, if there is one; whether there is more to do at once."""
         store = self.copy.store
         watermark = await store.watermark()
+        await store.learn_versions(watermark)
         position = watermark.position if watermark else 0
         state = await feed_state(self.replica, position)
         self._ledger_position = state.newest

@@ -20,7 +20,7 @@ from typing import Any
 from data.cache import CacheStatus, Entry, Question, Room
 from data.flights import Compute, Computed, Flight, Group, Landed
 from data.shared_results import NOBODY, SharedResults, Told, Turn
-from telemetry.metrics import CacheMetrics
+from telemetry.cache_metrics import CacheMetrics
 
 # Longer than any request may wait for its answer.
 MOST_SECONDS = 120.0

@@ -22,6 +22,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from telemetry.cache_metrics import CacheMetrics
+
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
 IngestOutcome = Literal["accepted", "duplicate", "rejected", "overloaded", "unavailable"]
 CommitOutcome = Literal["committed", "failed"]
@@ -29,7 +31,6 @@ SliceOutcome = Literal["applied", "failed"]
 OperationType = Literal["query", "mutation", "subscription", "unknown"]
 OperationOutcome = Literal["succeeded", "partial", "failed"]
 RedisOutcome = Literal["succeeded", "refused", "failed", "skipped"]
-CachedFrom = Literal["HIT", "STALE", "MISS", "BYPASS"]
 LiveField = Literal["liveEvents", "liveActivity"]
 PersistedPlace = Literal["memory", "redis", "nowhere"]
 JobOutcome = Literal["succeeded", "failed", "timed_out", "cancelled", "overlapped", "not_leader"]
@@ -279,43 +280,6 @@ class PersistedMetrics:
         self.lookups: Mapping[PersistedPlace, Counter] = {
             place: lookups.labels(place) for place in places
         }
-
-
-class CacheMetrics:
-    """What keeping results of reports saves."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        answers = Counter(
-            "footfall_cache_answers_total",
-            "Answers of reports, by where they came from, as their `meta.cache` says.",
-            ["status"],
-            registry=registry,
-        )
-        statuses: tuple[CachedFrom, ...] = get_args(CachedFrom)
-        self.answers: Mapping[str, Counter] = {
-            status: answers.labels(status.lower()) for status in statuses
-        }
-        self.shared_hits = Counter(
-            "footfall_cache_shared_hits_total",
-            "Exact results that another process had computed and that were found in Redis.",
-            registry=registry,
-        )
-        self.compute_seconds = Histogram(
-            "footfall_cache_compute_duration_seconds",
-            "Time to compute results that were not kept, all that one request asks at once.",
-            buckets=_REQUEST_SECONDS,
-            registry=registry,
-        )
-        self.entries = Gauge(
-            "footfall_cache_kept_results",
-            "Results that this process keeps in its memory.",
-            registry=registry,
-        )
-        self.bytes = Gauge(
-            "footfall_cache_kept_bytes",
-            "What the results take that this process keeps in its memory.",
-            registry=registry,
-        )
 
 
 class LiveMetrics:

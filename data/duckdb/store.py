@@ -102,16 +102,17 @@ class DuckDBStore:
             self._patterns.add(pattern)
 
     async def watermark(self) -> Watermark | None:
-        watermark = await self._runner.run("watermark", "read", read_watermark)
-        # They are behind at the start, and after a commit of which nobody could hear any more.
-        if self.day_versions.position < (watermark.position if watermark else 0):
-            since = self.day_versions.position
-            self._learn(
-                await self._runner.run(
-                    "day_versions", "read", partial(touched_since, position=since)
-                )
-            )
-        return watermark
+        return await self._runner.run("watermark", "read", read_watermark)
+
+    async def learn_versions(self, watermark: Watermark | None) -> None:
+        """See to it that `day_versions` are those at a watermark of this copy, or newer.
+
+        They are behind at the start, and after a commit of which nobody could hear any more.
+        """
+        since = self.day_versions.position
+        if since < (watermark.position if watermark else 0):
+            work = partial(touched_since, position=since)
+            self._learn(await self._runner.run("day_versions", "read", work))
 
     async def apply(self, rows: Path, expected: int, watermark: Watermark) -> None:
         since = self.day_versions.position

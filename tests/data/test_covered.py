@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -82,7 +84,7 @@ def test_what_retention_looks_back_and_forward_to_is_covered(
     case: tuple[Scene, list[RetentionQuery]],
 ) -> None:
     for query in case[1]:
-        compare(case[0], query, lambda events, query=query: oracle.retention(events, query))
+        compare(case[0], query, partial(oracle.retention, query=query))
 
 
 @given(
@@ -119,7 +121,7 @@ def at(text: str | None) -> datetime | None:
 
 
 MARCH = scope("2024-03-06", "2024-03-08")
-WEEKS = {"interval": Interval.WEEK, "week_start": Weekday.MONDAY}
+BACK = RetentionQuery(MARCH, Interval.WEEK, Weekday.MONDAY, periods=2)
 
 
 @pytest.mark.parametrize(
@@ -141,21 +143,11 @@ WEEKS = {"interval": Interval.WEEK, "week_start": Weekday.MONDAY}
             "2024-07-04T04:00",
             "2024-07-05T04:00",
         ),
-        (RetentionQuery(MARCH, **WEEKS, periods=2), None, "2024-03-25"),
-        (RetentionQuery(MARCH, **WEEKS, periods=2, unbounded=True), None, None),
+        (BACK, None, "2024-03-25"),
+        (replace(BACK, unbounded=True), None, None),
+        (replace(BACK, cohort=CohortRule.RECURRING), "2024-03-04", "2024-03-25"),
         (
-            RetentionQuery(MARCH, **WEEKS, periods=2, cohort=CohortRule.RECURRING),
-            "2024-03-04",
-            "2024-03-25",
-        ),
-        (
-            RetentionQuery(
-                MARCH,
-                **WEEKS,
-                periods=2,
-                cohort=CohortRule.RECURRING,
-                period_rule=PeriodRule.RANGE_START,
-            ),
+            replace(BACK, cohort=CohortRule.RECURRING, period_rule=PeriodRule.RANGE_START),
             "2024-03-06",
             "2024-03-27",
         ),
