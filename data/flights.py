@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from time import monotonic
 from typing import Any
 
 from data.cache import CacheStatus, Entry, Question
@@ -45,6 +46,7 @@ class Flight:
     future: asyncio.Future[Landed] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
+    began: float = field(default_factory=monotonic)
     goes_on: bool = False
     _waiting: int = 0
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from secrets import token_hex
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 from data.cache import CacheStatus, Entry, Question, Room
@@ -117,7 +117,9 @@ class Results:
 
     async def _wait(self, flight: Flight, question: Question) -> Landed:
         with flight.waited_for() as future:
-            await asyncio.wait({future}, timeout=self.patience)
+            # Who comes later waits the shorter: it is known by then to take long.
+            left = max(0.0, flight.began + self.patience - monotonic())
+            await asyncio.wait({future}, timeout=left)
             if not future.done() and (older := self._older(question)):
                 flight.goes_on = True
                 return Landed(older, CacheStatus.STALE)
@@ -342,6 +344,8 @@ class Results:
         """Give up all that is under way."""
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Those who were cancelled give their turns back.
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
