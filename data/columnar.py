@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +81,8 @@ class ColumnarCopy:
     slot: Path
     ledger_id: str
     on_query: OnQuery
+    # Told when another copy has taken the place of one that answered.
+    on_replaced: Callable[[], None] = lambda: None
     _current: _Generation | None = None
     _retired: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -135,6 +137,7 @@ class ColumnarCopy:
             retiring = asyncio.create_task(_discard(old))
             self._retired.add(retiring)
             retiring.add_done_callback(self._retired.discard)
+            self.on_replaced()
 
     async def close(self) -> None:
         """Close the current copy and wait for those that it replaced."""

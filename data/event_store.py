@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from data.day_versions import DayVersions
 from data.queries import (
     ActiveUsersQuery,
     ActiveUsersRows,
@@ -50,6 +51,9 @@ class EventStore(Protocol):
     what one request asks of several sites or ranges becomes one statement. Any method raises
     `StoreUnavailable` when the store fails.
     """
+
+    # What has come in when, as far as this process knows: never ahead of what is answered.
+    day_versions: DayVersions
 
     async def active_users(
         self, queries: Sequence[ActiveUsersQuery]

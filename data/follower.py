@@ -192,6 +192,7 @@ class Follower:
         """Apply one slice, if there is one; whether there is more to do at once."""
         store = self.copy.store
         watermark = await store.watermark()
+        await store.learn_versions(watermark)
         position = watermark.position if watermark else 0
         rows = self.copy.slot / "slice.csv"
         try:

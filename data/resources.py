@@ -21,6 +21,7 @@ from data.reconciliation import Reconciliation
 from data.redis.client import RedisConnection
 from data.redis.queue import Queue
 from data.redis.queue_store import QueueStore
+from data.results import Results
 from data.secrets import Secrets
 from data.spool.store import Spool
 from telemetry.metrics import Metrics
@@ -49,6 +50,7 @@ class Resources:
     redis: RedisConnection | None
     queue: Queue | None
     queue_store: QueueStore | None
+    results: Results
     secrets: Secrets
     metrics: Metrics
     tracing: Tracing

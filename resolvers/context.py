@@ -27,7 +27,10 @@ class Caller:
 
 # A struct, as every request makes one: a frozen data class takes six times as long.
 class Context(msgspec.Struct, frozen=True):
-    """One request. `body_bytes` is the size of its body, by which its memory is reckoned."""
+    """One request. `body_bytes` is the size of its body, by which its memory is reckoned.
+
+    `wants_new`: nothing will do that was kept from before.
+    """
 
     resources: Resources
     caller: Caller
@@ -35,3 +38,4 @@ class Context(msgspec.Struct, frozen=True):
     loaders: Loaders
     throttle: Throttle = msgspec.field(default_factory=Throttle)
     body_bytes: int = 0
+    wants_new: bool = False

@@ -30,6 +30,7 @@ from data.queries import (
     TopEventsRows,
     Watermark,
 )
+from data.results import Batch
 from resolvers.errors import Unavailable
 from telemetry.tracing import Tracing
 
@@ -50,6 +51,11 @@ class Loaders:
         self._tracing = tracing
         self._reads = reads
         self._running: set[asyncio.Task[object]] = set()
+
+    @cached_property
+    def batches(self) -> dict[str, Batch]:
+        """What is being asked through the cache of results, by the kind of question."""
+        return {}
 
     def cancel(self) -> None:
         """Give up what is still being asked: the stores interrupt their statements.

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from data.cache import CacheStatus
 from data.calendar import (
     DateRange,
     Interval,
@@ -34,6 +35,7 @@ from data.queries import (
     Watermark,
 )
 from resolvers.access import require_site
+from resolvers.cached import ACTIVE_USERS, EVENT_COUNTS, TOP_EVENTS, Cached, Rows, cached
 from resolvers.context import Context
 from resolvers.errors import BadUserInput, Unavailable
 
@@ -44,15 +46,6 @@ MAX_FILTER_DEPTH = 12
 MAX_FILTER_PARTS = 200
 # What `dataThrough` says while nothing has been followed: nothing was committed before it.
 NOTHING_YET = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class CacheStatus(StrEnum):
-    """Where an answer came from: kept, kept but old, computed, or computed without asking."""
-
-    HIT = "HIT"
-    STALE = "STALE"
-    MISS = "MISS"
-    BYPASS = "BYPASS"
 
 
 class ReportSource(StrEnum):
@@ -192,6 +185,12 @@ def _measure(wanted: EventFilter, depth: int, patterns: list[str]) -> int:
     return own + sum(_measure(one, depth + 1, patterns) for one in inner)
 
 
+def meta_of_kept(answer: Cached[Rows], zone: ZoneInfo) -> Meta:
+    """What a report rests on that may be kept from before."""
+    through = answer.through or NOTHING_YET
+    return Meta(through, answer.computed_at, zone.key, answer.status)
+
+
 def meta_of(ctx: Context, watermark: Watermark | None, zone: ZoneInfo) -> Meta:
     """What an answer at this watermark rests on."""
     through = ctx.resources.follower.data_through(watermark)
@@ -211,8 +210,8 @@ async def active_users(
         if not 1 <= rolling <= MAX_ROLLING_DAYS:
             raise BadUserInput("rolling", f"rolling takes 1 to {MAX_ROLLING_DAYS} days")
     query = ActiveUsersQuery(scope, interval, site.week_start, rolling)
-    rows, watermark = await ctx.loaders.active_users.load(query)
-    return active_users_of(query, rows, meta_of(ctx, watermark, scope.zone))
+    answer = await cached(ctx, ACTIVE_USERS, query)
+    return active_users_of(query, answer.rows, meta_of_kept(answer, scope.zone))
 
 
 def active_users_of(query: ActiveUsersQuery, rows: ActiveUsersRows, meta: Meta) -> ActiveUsers:
@@ -238,16 +237,16 @@ async def top_events(ctx: Context, asked: Asked, limit: int) -> TopEvents:
     _, scope = await prepare(ctx, asked)
     if not 1 <= limit <= MAX_TOP_EVENTS:
         raise BadUserInput("limit", f"limit takes 1 to {MAX_TOP_EVENTS}")
-    rows, watermark = await ctx.loaders.top_events.load(TopEventsQuery(scope, limit))
-    return TopEvents(rows.rows, rows.total, meta_of(ctx, watermark, scope.zone))
+    answer = await cached(ctx, TOP_EVENTS, TopEventsQuery(scope, limit))
+    return TopEvents(answer.rows.rows, answer.rows.total, meta_of_kept(answer, scope.zone))
 
 
 async def event_counts(ctx: Context, asked: Asked, interval: Interval) -> EventCounts:
     """Number of events of each period of the range."""
     site, scope = await prepare(ctx, asked)
     query = EventCountsQuery(scope, interval, site.week_start)
-    rows, watermark = await ctx.loaders.event_counts.load(query)
-    meta = meta_of(ctx, watermark, scope.zone)
+    answer = await cached(ctx, EVENT_COUNTS, query)
+    rows, meta = answer.rows, meta_of_kept(answer, scope.zone)
     counts = rows.counts
     if interval is Interval.HOUR:
         points = [

@@ -15,9 +15,10 @@ from data.calendar import (
     periods_of,
 )
 from data.queries import CohortRule, PeriodRule, RetentionQuery
+from resolvers.cached import RETENTION, cached
 from resolvers.context import Context
 from resolvers.errors import BadUserInput
-from resolvers.reports import Asked, Meta, meta_of, prepare
+from resolvers.reports import Asked, Meta, meta_of_kept, prepare
 
 MAX_PERIODS = 1_100
 MAX_CELLS = 100_000
@@ -83,8 +84,8 @@ async def retention(ctx: Context, asked: Asked, how: RetentionAsked) -> Retentio
     )
     _require_answerable(query)
     starts = period_starts(query)
-    rows, watermark = await ctx.loaders.retention.load(query)
-    meta = meta_of(ctx, watermark, scope.zone)
+    answer = await cached(ctx, RETENTION, query)
+    rows, meta = answer.rows, meta_of_kept(answer, scope.zone)
     # Whether a period has ended is asked once per period, not once per cohort and period.
     ended = [end_of_day(end - DAY, scope.zone) <= meta.data_through for end in starts[1:]]
     cohorts = []

@@ -18,6 +18,7 @@ from data.reconciliation import DayDifference, Reconciliation
 from data.redis.client import RedisConnection
 from data.redis.queue_store import QueueStore
 from data.resources import Resources
+from data.results import ResultsState
 from data.spool.store import Spool
 from data.vault.vault import Vault
 from resolvers.access import require_service_wide
@@ -66,6 +67,7 @@ class SystemState:
     ledger_position: int | None
     copy_position: int | None
     pending_events: int
+    cache: ResultsState
     queue: QueueFigures | None = None
     reconciliation: tuple[DayDifference, ...] = ()
 
@@ -102,6 +104,7 @@ async def system_state(resources: Resources) -> SystemState:
         pending_events=resources.committer.pending_events,
         queue=_queue_figures(resources.queue_store),
         reconciliation=resources.reconciliation.differences,
+        cache=resources.results.state,
     )
 
 
@@ -185,7 +188,7 @@ def _reconcile_part(reconciliation: Reconciliation) -> Part:
 
 def _redis_part(redis: RedisConnection) -> Part:
     if redis.is_available:
-        return Part("redis", PartStatus.OK, "persisted queries and wake-ups are shared")
+        return Part("redis", PartStatus.OK, "results, persisted queries and wake-ups are shared")
     return Part("redis", PartStatus.DOWN, "Redis does not answer; this process does without it")
 
 

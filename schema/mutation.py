@@ -10,10 +10,12 @@ from strawberry import ID, UNSET
 from data.events import MAX_EVENTS_PER_REQUEST
 from data.postgres.keys import NewKey
 from data.postgres.sites import Site as StoredSite
-from resolvers import dead_letters, ingest, keys, sites
+from resolvers import dead_letters, ingest, invalidation, keys, sites
 from resolvers.dead_letters import MAX_LETTER_IDS
 from resolvers.ingest import Outcome
+from resolvers.invalidation import Invalidated
 from schema.arguments import Info, given
+from schema.cache import InvalidateCachePayload
 from schema.directives import Cost, ListSize
 from schema.fields import field
 from schema.ingest import IngestInput, IngestPayload
@@ -46,6 +48,23 @@ class Mutation:
         input: Annotated[IngestInput, strawberry.argument("The events.")],
     ) -> Outcome:
         return await ingest.ingest(info.context, input.site_id, input.events)
+
+    @field(
+        "Drop the results of reports that are kept, of one site or of all: they are computed anew. "
+        "Takes the scope ADMIN, and for all sites a key that is bound to none.",
+        InvalidateCachePayload,
+        directives=[_WRITE],
+    )
+    async def invalidate_cache(
+        self,
+        info: Info,
+        *,
+        site_id: Annotated[
+            ID | None,
+            strawberry.argument("The site; the key's own or, for a key of all sites, all of them."),
+        ] = UNSET,
+    ) -> Invalidated:
+        return await invalidation.invalidate_cache(info.context, given(site_id))
 
     @field(
         "Change a site, or make a new one; the site as it is then. Takes the scope ADMIN, and "

@@ -113,7 +113,14 @@ class Operations:
     def __post_init__(self) -> None:
         self.documents = Documents(self.schema, self.policy.hide_suggestions)
 
-    def context(self, resources: Resources, caller: Caller, *, body_bytes: int = 0) -> Context:
+    def context(
+        self,
+        resources: Resources,
+        caller: Caller,
+        *,
+        body_bytes: int = 0,
+        wants_new: bool = False,
+    ) -> Context:
         """What the resolvers of one request are given."""
         return Context(
             resources=resources,
@@ -122,6 +129,7 @@ class Operations:
             loaders=Loaders(resources.columnar, resources.tracing, resources.ledger.reads),
             throttle=self.throttle,
             body_bytes=body_bytes,
+            wants_new=wants_new,
         )
 
     async def prepare(

@@ -14,9 +14,10 @@ import strawberry
 from strawberry import ID
 
 from data import calendar
+from data.cache import CacheStatus
 from data.calendar import Interval
 from resolvers import reports
-from resolvers.reports import CacheStatus, ReportSource
+from resolvers.reports import ReportSource
 from schema.arguments import given
 from schema.enums import describe_enum
 from schema.filters import EventFilter, filter_asked
@@ -38,8 +39,8 @@ describe_enum(
 describe_enum(
     CacheStatus,
     "Where the answer came from.",
-    HIT="It was kept from before and nothing has changed since.",
-    STALE="It was kept from before; newer events are being counted.",
+    HIT="It was kept from before, and nothing that it covers has changed since.",
+    STALE="It was kept from before; newer events are being counted, or will be at the next request.",
     MISS="It was computed for this request and is kept for the next.",
     BYPASS="It was computed for this request, without asking the cache.",
 )

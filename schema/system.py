@@ -9,6 +9,8 @@ from strawberry import ID
 
 from data.reconciliation import MAX_DAYS, DayDifference
 from resolvers.system import PartStatus, QueueFigures, SystemState
+from schema.cache import ResultCache
+from schema.directives import ListSize
 from schema.enums import describe_enum
 from schema.fields import field
 from schema.scalars import BigInt
@@ -118,6 +120,9 @@ class System:
             f"compared last: the worst {MAX_DAYS} days; empty if nothing."
         ),
         directives=[ListSize(assumed_size=MAX_DAYS)],
+    )
+    cache: ResultCache = strawberry.field(
+        description="Results of reports that the process which answers keeps."
     )
 
     @field("How the service is: as its worst part is.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -61,6 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
             open_resources(settings) as (resources, jobs),
             open_connections(resources) as connections,
         ):
+            # Answers to GET rest on results: they are forgotten with them.
+            resources.results.also.append(lambda: view.cache.clear(monotonic()))
             log.info("service.started", ledger_id=str(resources.ledger.ledger_id))
             yield {
                 "resources": resources,
@@ -74,10 +77,11 @@ def create_app(settings: Settings) -> FastAPI:
     operations = _operations(settings)
     streams = SharedStreams(operations)
     page = None if settings.is_production else GraphiQL()
+    view = _graphql(settings, operations, streams, page)
     return _Application(
         http={
             "/collect": Collect(settings.trusted_proxies),
-            "/graphql": _graphql(settings, operations, streams, page),
+            "/graphql": _with_cors(settings, view),
             **(dict.fromkeys(page.paths, page) if page else {}),
         },
         websocket={"/graphql": WebSocket(operations, streams, settings.cors_origins)},
@@ -112,8 +116,8 @@ def _operations(settings: Settings) -> Operations:
 
 def _graphql(
     settings: Settings, operations: Operations, streams: SharedStreams, page: ASGIApp | None
-) -> ASGIApp:
-    view = GraphQL(
+) -> GraphQL:
+    return GraphQL(
         operations,
         streams,
         View(
@@ -122,6 +126,9 @@ def _graphql(
             page=page,
         ),
     )
+
+
+def _with_cors(settings: Settings, view: ASGIApp) -> ASGIApp:
     if not settings.cors_origins:
         return view
     return CORSMiddleware(

@@ -188,8 +188,13 @@ class GraphQL:
     async def _prepared(
         self, exchange: Exchange, asked: Asked, allowed: frozenset[OperationType]
     ) -> Prepared:
+        headers = exchange.headers
+        wish = wish_of(headers.get(b"cache-control"), headers.get(b"pragma"))
         context = self.operations.context(
-            exchange.resources, exchange.caller, body_bytes=asked.size
+            exchange.resources,
+            exchange.caller,
+            body_bytes=asked.size,
+            wants_new=wish.is_for_new,
         )
         return await self.operations.prepare(asked.request, context, allowed)
 

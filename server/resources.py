@@ -7,8 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
+from uuid import UUID
 
-from data.columnar import open_columnar, take_slot
+from data.cache import Room
+from data.columnar import ColumnarCopy, open_columnar, take_slot
 from data.comparison import Comparison
 from data.follower import Follower, following
 from data.group_commit import open_group_commit
@@ -27,8 +29,10 @@ from data.redis.client import RedisConnection, open_redis
 from data.redis.documents import SharedPersistedQueries
 from data.redis.queue import Queue, QueueLimits
 from data.redis.queue_store import QueueStore, open_queue_store
+from data.redis.results import RedisResults
 from data.redis.wakeups import open_wakeups
 from data.resources import Resources
+from data.results import Results, open_results
 from data.secrets import Secrets
 from data.spool.drain import Drain, DrainPace, draining
 from data.spool.store import Spool, SpoolLimits, open_spool
@@ -120,6 +124,8 @@ async def open_resources(
             else None
         )
 
+        results = await _enter_results(stack, settings, columnar, redis, metrics)
+
         def on_commit(position: int) -> None:
             follower.wake()
             if wakeups is not None:
@@ -175,6 +181,7 @@ async def open_resources(
             redis=redis,
             queue=queue,
             queue_store=queue_store,
+            results=results,
             secrets=secrets,
             metrics=metrics,
             tracing=tracing,
@@ -216,3 +223,35 @@ def _drain(spool: Spool, lookout: Lookout, on_commit: Callable[[int], None]) -> 
     committing = partial(append, lookout.engine, seconds=pace.commit_seconds)
     bounded = lookout.bounded(committing, pace.commit_seconds)
     return Drain(spool, bounded, lookout, on_commit, pace)
+
+
+async def _enter_results(
+    stack: AsyncExitStack,
+    settings: Settings,
+    columnar: ColumnarCopy,
+    redis: RedisConnection | None,
+    metrics: Metrics,
+) -> Results:
+    """Kept results, which are forgotten with the copy that they were computed from."""
+    # What another release has computed may have been counted otherwise.
+    space = f"{columnar.ledger_id}:{version('footfall')}"
+    shared = RedisResults(redis, space) if redis else None
+    results = await stack.enter_async_context(
+        open_results(
+            Results(
+                room=Room(settings.result_cache_megabytes * 1024 * 1024),
+                shared=shared,
+                metrics=metrics.cache,
+                clock=utc_now,
+                patience=settings.result_cache_patience_seconds,
+            )
+        )
+    )
+    columnar.on_replaced = results.drop_soon
+    if redis is not None and shared is not None:
+        shared.on_drop = results.forget_all
+        drops = await stack.enter_async_context(
+            open_wakeups(redis, UUID(columnar.ledger_id), results.forget_all, about="drops")
+        )
+        results.tell = partial(drops.publish, 0)
+    return results

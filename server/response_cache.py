@@ -137,6 +137,7 @@ class ResponseCache:
 
     max_bytes: int = MAX_BYTES
     size: int = 0
+    cleared_at: float = float("-inf")
     _kept: OrderedDict[Key, Kept] = field(default_factory=OrderedDict)
     _flights: dict[Key, asyncio.Future[Kept | None]] = field(default_factory=dict)
 
@@ -157,12 +158,20 @@ class ResponseCache:
     def keep(self, key: Key, kept: Kept) -> None:
         """Keep an answer, in place of an older one."""
         self._drop(key)
-        if _size(key, kept) * _LARGEST_PART > self.max_bytes:
+        is_large = _size(key, kept) * _LARGEST_PART > self.max_bytes
+        if is_large or kept.made_at <= self.cleared_at:
             return
         self._kept[key] = kept
         self.size += _size(key, kept)
         while self.size > self.max_bytes:
             self._drop(next(iter(self._kept)))
+
+    def clear(self, at: float) -> None:
+        """Forget all that was made up to that moment, also what is being made."""
+        self._kept.clear()
+        self._flights.clear()
+        self.size = 0
+        self.cleared_at = at
 
     def _drop(self, key: Key) -> None:
         kept = self._kept.pop(key, None)

@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     ingest_mode: Literal["direct", "queue"] = "direct"
     queue_max_events: int = Field(default=1_000_000, ge=1_000, le=_INT)
     spool_megabytes: int = Field(default=1_024, ge=0, le=1_048_576)
+    result_cache_megabytes: int = Field(default=64, ge=0, le=65_536)
+    result_cache_patience_seconds: float = Field(default=0.25, ge=0, le=600)
     graphql_status_profile: Literal["compatible", "draft"] = "compatible"
     query_timeout_seconds: float = Field(default=30, gt=0, le=600)
     query_cost_limit: int = Field(default=200_000, ge=1_000, le=_INT)

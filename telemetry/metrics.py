@@ -22,6 +22,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from telemetry.cache_metrics import CacheMetrics
 from telemetry.ledger_metrics import LeaderMetrics, ReplicaMetrics
 from telemetry.queue_metrics import QueueMetrics, WorkerMetrics
 from telemetry.spool_metrics import LedgerMetrics, SpoolMetrics
@@ -360,6 +361,7 @@ class Metrics:
     worker: WorkerMetrics
     vault: VaultMetrics
     persisted: PersistedMetrics
+    cache: CacheMetrics
     live: LiveMetrics
     view: ViewMetrics
     reconcile: ReconcileMetrics
@@ -388,6 +390,7 @@ class Metrics:
             worker=WorkerMetrics(registry),
             vault=VaultMetrics(registry),
             persisted=PersistedMetrics(registry),
+            cache=CacheMetrics(registry),
             live=LiveMetrics(registry),
             view=ViewMetrics(registry),
             reconcile=ReconcileMetrics(registry),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
 
 from duckdb import DuckDBPyConnection as Cursor
 
-from data.calendar import Interval, period_after, period_start, spans_of
+from data.calendar import spans_of
+from data.cohort_periods import PERIOD_DAYS, has_calendar_months, last_day_of, origin_of
 from data.duckdb.filters import Condition, condition_of
 from data.duckdb.spans import (
     LOCAL_DAY,
@@ -24,7 +24,6 @@ from data.queries import (
     CohortRule,
     EventFilter,
     Field,
-    PeriodRule,
     RetentionQuery,
     RetentionRows,
     StringFilter,
@@ -34,7 +33,6 @@ from data.queries import (
 # asked about lies before. Calendar months have no length.
 _BY_LENGTH = f"({LOCAL_DAY} - origins.day) // $period_days::integer"
 _BY_MONTH = f"datediff('month', origins.day, {LOCAL_DAY})"
-_DAYS = {Interval.DAY: 1, Interval.WEEK: 7, Interval.MONTH: 30}
 
 
 def retention(cursor: Cursor, queries: Sequence[RetentionQuery]) -> list[RetentionRows]:
@@ -53,7 +51,7 @@ def _rows(cursor: Cursor, group: Mapping[int, RetentionQuery]) -> list[Row]:
     shape = next(iter(group.values()))
     starting = _matching(shape.scope.filter, shape.start_events, "starting")
     returning = _matching(shape.scope.filter, shape.return_events, "returning")
-    period = _BY_MONTH if _has_calendar_months(shape) else _BY_LENGTH
+    period = _BY_MONTH if has_calendar_months(shape) else _BY_LENGTH
     starts = "starts_first_ever" if shape.cohort is CohortRule.FIRST_EVER else "starts_recurring"
     sql = statement(
         "retention_unbounded" if shape.unbounded else "retention",
@@ -68,9 +66,9 @@ def _rows(cursor: Cursor, group: Mapping[int, RetentionQuery]) -> list[Row]:
     returns = [_return_spans(place, query) for place, query in group.items()]
     values = {
         "periods": shape.periods,
-        "period_days": _DAYS[shape.interval],
+        "period_days": PERIOD_DAYS[shape.interval],
         "origin_query": list(group),
-        "origin_day": [_origin(query) for query in group.values()],
+        "origin_day": [origin_of(query) for query in group.values()],
         **starting.values,
         **returning.values,
         **span_values("range_spans", in_range),
@@ -88,43 +86,14 @@ def _matching(
     return condition_of(event_filter, prefix)
 
 
-def _has_calendar_months(query: RetentionQuery) -> bool:
-    return query.interval is Interval.MONTH and query.period_rule is PeriodRule.CALENDAR
-
-
-def _origin(query: RetentionQuery) -> date:
-    """The first day of period 0, the one that the range begins in or with."""
-    if query.period_rule is PeriodRule.RANGE_START:
-        return query.scope.days.start
-    return period_start(query.scope.days.start, query.interval, query.week_start)
-
-
 def _return_spans(place: int, query: RetentionQuery) -> SpansOfQuestion:
     """Whole periods, from the first in which somebody can start to the last that is asked about.
 
     Without bounds: to the end of time, though nothing after that last one needs a right offset.
     """
-    first = _origin(query)
-    last = _day_before_period(query, _period_of(query, query.scope.days.end) + query.periods + 1)
+    first, last = origin_of(query), last_day_of(query)
     if query.unbounded:
         spans = spans_since(first, last, query.scope.zone)
     else:
         spans = spans_of(clamped(first, last), query.scope.zone)
     return SpansOfQuestion(place, query.scope.site_id, spans)
-
-
-def _period_of(query: RetentionQuery, day: date) -> int:
-    origin = _origin(query)
-    if _has_calendar_months(query):
-        return (day.year - origin.year) * 12 + day.month - origin.month
-    return (day - origin).days // _DAYS[query.interval]
-
-
-def _day_before_period(query: RetentionQuery, number: int) -> date:
-    origin = _origin(query)
-    try:
-        if _has_calendar_months(query):
-            return period_after(origin, Interval.MONTH, number) - timedelta(days=1)
-        return origin + timedelta(days=number * _DAYS[query.interval] - 1)
-    except (OverflowError, ValueError):
-        return date.max

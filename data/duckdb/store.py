@@ -13,8 +13,10 @@ from typing import TypeVar
 import duckdb
 from duckdb import DuckDBPyConnection as Cursor
 
+from data.day_versions import DayVersions
 from data.duckdb.active_users import active_users
 from data.duckdb.copy_file import CopyFile, read_watermark
+from data.duckdb.day_versions import News, touched_since
 from data.duckdb.event_counts import event_counts
 from data.duckdb.live import activity, activity_changes, new_events
 from data.duckdb.retention import retention
@@ -48,6 +50,9 @@ from data.tallies import SiteDays, Stretch, Tallies
 Query = TypeVar("Query")
 Rows = TypeVar("Rows")
 
+# Regular expressions that are known to be good, so that asking again costs no statement.
+_MOST_PATTERNS = 1_000
+
 
 class DuckDBStore:
     """An `EventStore` over one file of DuckDB; `open_copy` makes it."""
@@ -55,6 +60,8 @@ class DuckDBStore:
     def __init__(self, path: Path, runner: Runner) -> None:
         self._path = path
         self._runner = runner
+        self.day_versions = DayVersions()
+        self._patterns: set[str] = set()
 
     async def active_users(self, queries: Sequence[ActiveUsersQuery]) -> Answer[ActiveUsersRows]:
         return await self._answer("active_users", active_users, queries)
@@ -90,14 +97,39 @@ class DuckDBStore:
         return await self._answer("activity_changes", report, known)
 
     async def check_pattern(self, pattern: str) -> None:
+        if pattern in self._patterns:
+            return
         await self._runner.run("check_pattern", "read", partial(_check_pattern, pattern=pattern))
+        if len(self._patterns) < _MOST_PATTERNS:
+            self._patterns.add(pattern)
 
     async def watermark(self) -> Watermark | None:
         return await self._runner.run("watermark", "read", read_watermark)
 
+    async def learn_versions(self, watermark: Watermark | None) -> None:
+        """See to it that `day_versions` are those at a watermark of this copy, or newer.
+
+        They are behind at the start, and after a commit of which nobody could hear any more.
+        """
+        since = self.day_versions.position
+        if since < (watermark.position if watermark else 0):
+            work = partial(touched_since, position=since)
+            self._learn(await self._runner.run("day_versions", "read", work))
+
     async def apply(self, rows: Path, expected: int, watermark: Watermark) -> None:
-        work = partial(apply_slice, rows=rows, expected=expected, watermark=watermark)
-        await self._runner.run("apply", "write", work)
+        since = self.day_versions.position
+
+        def work(cursor: Cursor) -> News:
+            apply_slice(cursor, rows, expected, watermark)
+            return touched_since(cursor, since)
+
+        self._learn(await self._runner.run("apply", "write", work))
+
+    def _learn(self, news: News) -> None:
+        # Two may have looked at the same time: what is known already comes once more, or older.
+        position = news.watermark.position if news.watermark else 0
+        if position > self.day_versions.position:
+            self.day_versions.advance(news.touched, news.watermark)
 
     async def tally_days(self, asked: Sequence[SiteDays], position: int) -> Tallies:
         """Events and users of local days, of what the feed holds up to a position."""

@@ -121,12 +121,15 @@ async def open_wakeups(
     ledger_id: UUID,
     on_wake: Callable[[], None],
     pace: WakeupPace | None = None,
+    *,
+    about: str = "commits",
 ) -> AsyncIterator[Wakeups]:
     """Wake-ups between the processes on one ledger, until the block is left.
 
-    `on_wake` is called for commits of other processes, and when listening begins anew.
+    `on_wake` is called for commits of other processes, and when listening begins anew. `about` names
+    another matter that processes tell each other of in the same way.
     """
-    wakeups = Wakeups(redis, f"footfall:{ledger_id}:commits", on_wake, pace or WakeupPace())
+    wakeups = Wakeups(redis, f"footfall:{ledger_id}:{about}", on_wake, pace or WakeupPace())
     tasks = [
         asyncio.create_task(wakeups.send(), name="redis-wakeups-send"),
         asyncio.create_task(wakeups.listen(), name="redis-wakeups-listen"),

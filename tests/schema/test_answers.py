@@ -47,6 +47,7 @@ COMMANDS = {
     "createApiKey": 'input: {name: "new", scopes: [READ]}',
     "replayDeadLetters": "",
     "deleteDeadLetters": 'ids: ["1-1"]',
+    "invalidateCache": 'siteId: "shop"',
 }
 
 
@@ -152,7 +153,7 @@ async def test_a_report_shows_days_users_and_what_it_rests_on(app: App) -> None:
             {"date": "2026-01-05", "users": 1, "complete": True},
         ],
         "meta": {
-            "cache": "BYPASS",
+            "cache": "MISS",
             "source": "COLUMNAR",
             "exact": True,
             "timezone": "Asia/Kathmandu",

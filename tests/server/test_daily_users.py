@@ -99,7 +99,7 @@ async def test_a_view_that_knows_no_more_than_the_copy_is_not_asked(app: App) ->
     await app.followed()
     follower = app.resources.follower
     async with follower._swapping:
-        follower._caught_up = None
+        follower._caught_up.clear()
         report = await dau(app)
 
     assert report["meta"]["source"] == "COLUMNAR"

@@ -26,6 +26,7 @@ AREAS = (
     "vault",
     "view",
     "reconcile",
+    "cache",
 )
 UNITS = (
     "total",
@@ -41,6 +42,7 @@ UNITS = (
     "up",
     "rows",
     "differences",
+    "results",
 )
 NAME = re.compile(
     rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})|footfall_leader"
@@ -123,6 +125,11 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_vault_lease_remaining_seconds",
         "footfall_vault_renewals_total",
         "footfall_persisted_lookups_total",
+        "footfall_cache_answers_total",
+        "footfall_cache_shared_hits_total",
+        "footfall_cache_compute_duration_seconds",
+        "footfall_cache_kept_results",
+        "footfall_cache_kept_bytes",
         "footfall_live_open_streams",
         "footfall_live_dropped_events_total",
         "footfall_live_activity_ticks_total",

@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from data.calendar import DateRange
 from data.duckdb.store import DuckDBStore, open_copy
 from data.events import Event, StoredEvent
-from data.follower import follow_slice
+from data.follower import fetch_slice
 from data.postgres.actor_days import Effort, advance
 from data.postgres.append import append, make_partitions
 from data.postgres.daily_users import DaysAsked, daily_users
@@ -98,8 +98,11 @@ class Stage:
         while True:
             watermark = await self.copy.watermark()
             position = watermark.position if watermark else 0
-            if await follow_slice(self.reader, self.copy, position, self.folder) is None:
+            rows = self.folder / "slice.csv"
+            piece = await fetch_slice(self.reader, position, rows)
+            if piece is None:
                 return position
+            await self.copy.apply(rows, piece.events, piece.last)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -14,6 +14,7 @@ from data.calendar import Interval, Weekday
 from data.events import Event, Receipt, ReceiptStatus, Rejection, RejectionCode, StoredEvent
 from data.postgres.sites import Site
 from data.queries import TopEventsRow
+from data.results import ResultsState
 from resolvers.ingest import Outcome
 from resolvers.raw_events import EventPage
 from resolvers.reports import (
@@ -174,4 +175,5 @@ def _site(random: Random, at: int) -> Site:
 
 def _system(random: Random, size: int) -> SystemState:
     parts = [Part("ledger", random.choice(list(PartStatus)), "fine") for _ in range(size + 1)]
-    return SystemState(parts, random.choice([None, _NOW]), 2**60, None, 0)
+    cache = ResultsState(size, 2**40, 3, 0, 1, 0, shared=True)
+    return SystemState(parts, random.choice([None, _NOW]), 2**60, None, 0, cache)
