@@ -5,8 +5,8 @@ from typing import Any
 
 from alembic import op
 
-revision = "0010_versions"
-down_revision = "0002_documents"
+revision = "0006_versions"
+down_revision = "0003_daily_active_users"
 
 _SQL = Path(__file__).parents[1] / "sql"
 
@@ -14,7 +14,7 @@ _SQL = Path(__file__).parents[1] / "sql"
 def upgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
     connection: Any = op.get_bind().connection.dbapi_connection
-    script = (_SQL / "0010_versions.sql").read_text(encoding="utf-8")
+    script = (_SQL / "0006_versions.sql").read_text(encoding="utf-8")
     # Straight to the driver, as the migrations before do.
     connection.run_async(lambda driver: driver.execute(script))
 
