@@ -46,6 +46,7 @@ bench: ## Run the benchmarks and print their tables
 	@$(BIN)/python -m benchmarks.reports $(ARGS)
 	@$(BIN)/python -m benchmarks.subscriptions $(ARGS)
 	@$(BIN)/python -m benchmarks.http $(ARGS)
+	@$(BIN)/python -m benchmarks.hostile $(ARGS)
 
 fmt: setup ## Format the code and mend what can be mended without thinking
 	@$(BIN)/ruff check --fix-only --quiet .

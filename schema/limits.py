@@ -47,9 +47,9 @@ class Limits:
     # Whoever tells where a mistake is counts lines from the start, so each mistake costs as much as
     # there are lines. Twenty characters are a short line.
     lines: int = 5_000
-    # Reading and validating cost some 20 microseconds a token, so this bounds the time of both. A
-    # report takes about 60, the introspection query 250; long lists belong into variables.
-    tokens: int = 3_000
+    # Reading and validating cost some 12 microseconds a token, so this bounds the time of both. A
+    # report takes about 60, the introspection query 200; long lists belong into variables.
+    tokens: int = 1_500
     # Comments cost as much as tokens do; examples of ours have a handful.
     comments: int = 1_000
     # The deepest path through our types has 5 fields; whoever asks for more goes in circles.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from graphql import GraphQLError
 from starlette.types import Message, Receive
 
-from resolvers.errors import Code
+from resolvers.errors import Code, Refusal
 from schema.operations import ALL_KINDS, Operations, RequestRefused
 from schema.payloads import Payload
-from schema.presenting import coded
+from schema.presenting import coded, refused, unexpected
 from schema.shared_streams import SharedStreams
 from server.connections import Connection, Connections, Ended, KeyEnded, Outlet, Pace, PeerGone
 from server.graphql_request import Asked, Exchange, key_of
@@ -41,33 +43,55 @@ class EventStreams:
         """Send what an operation comes to, as events; a client leaves by closing the connection.
 
         Why nothing was executed is an event, too: of another answer a browser would show nothing.
+        So is a failure that nobody foresaw, as half an answer may be out by then.
         """
-        outlet = Outlet(exchange.send)
+        answer = _Answer(Outlet(exchange.send), (*_HEADERS, *self.headers))
         try:
-            try:
-                last = await self._stream(exchange, asked, outlet)
-            except RequestRefused as refusal:
-                await self._begin(outlet)
-                last = _next(Payload.of_errors(refusal.errors).text) + _COMPLETE
+            last = await self._stream(exchange, asked, answer)
+        except PeerGone:
+            return  # there is nobody
+        except RequestRefused as refusal:
+            last = _refusal(refusal.errors)
+        except Refusal as refusal:
+            last = _refusal([refused(refusal)])
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the client gets an answer
+            last = _refusal([unexpected(failure)])
+        with suppress(PeerGone, TimeoutError):  # there is nobody, or nobody who reads
             async with asyncio.timeout(_connections(exchange).pace.farewell):
-                await outlet(_body(last, more_body=False))
-        except (PeerGone, TimeoutError):
-            return  # there is nobody, or nobody who reads
+                await answer.end(last)
 
-    async def _stream(self, exchange: Exchange, asked: Asked, outlet: Outlet) -> bytes:
+    async def _stream(self, exchange: Exchange, asked: Asked, answer: _Answer) -> bytes:
         """All events but for what is said last, which it gives."""
         resources, caller, operations = exchange.resources, exchange.caller, self.operations
         context = operations.context(resources, caller, body_bytes=asked.size)
         allowed = _BY_GET if exchange.scope["method"] == "GET" else ALL_KINDS
         prepared = await operations.prepare(asked.request, context, allowed)
         async with self.streams.payloads(prepared) as payloads:
-            await self._begin(outlet)
-            return await _last_word(payloads, exchange, outlet)
+            await answer.begin()
+            return await _last_word(payloads, exchange, answer.outlet)
 
-    async def _begin(self, outlet: Outlet) -> None:
-        headers = [*_HEADERS, *self.headers]
-        await outlet({"type": "http.response.start", "status": 200, "headers": headers})
-        await outlet(_body(_ALIVE))
+
+@dataclass(slots=True)
+class _Answer:
+    """A response that goes on, begun when there is something to say."""
+
+    outlet: Outlet
+    headers: tuple[Header, ...]
+    is_begun: bool = False
+
+    async def begin(self) -> None:
+        """Send the head, and a first comment that takes it through proxies."""
+        # A list, as middleware adds to it.
+        head = {"type": "http.response.start", "status": 200, "headers": [*self.headers]}
+        await self.outlet(head)
+        self.is_begun = True
+        await self.outlet(_body(_ALIVE))
+
+    async def end(self, last: bytes) -> None:
+        """Send the last word, after the head where that is not out yet."""
+        if not self.is_begun:
+            await self.begin()
+        await self.outlet(_body(last, more_body=False))
 
 
 async def _last_word(payloads: AsyncIterator[str], exchange: Exchange, outlet: Outlet) -> bytes:
@@ -75,8 +99,7 @@ async def _last_word(payloads: AsyncIterator[str], exchange: Exchange, outlet: O
     try:
         await _pass_on(payloads, exchange, outlet)
     except KeyEnded:
-        problem = coded(Code.UNAUTHENTICATED, "the API key is not valid any more")
-        return _next(Payload.of_errors([problem]).text) + _COMPLETE
+        return _refusal([coded(Code.UNAUTHENTICATED, "the API key is not valid any more")])
     except Ended:
         return b""  # not complete: a client that still wants the events connects anew
     return _COMPLETE
@@ -111,6 +134,11 @@ async def _say_alive(outlet: Outlet, pace: Pace) -> None:
     while True:
         await asyncio.sleep(pace.comment)
         await outlet(_body(_ALIVE))
+
+
+def _refusal(errors: Sequence[GraphQLError]) -> bytes:
+    """Why there is no more, and that there is no more."""
+    return _next(Payload.of_errors(errors).text) + _COMPLETE
 
 
 def _next(payload: str) -> bytes:

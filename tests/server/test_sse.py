@@ -4,14 +4,18 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest_asyncio
+from starlette.types import Message
+from structlog.testing import capture_logs
 
 from data.postgres.keys import Scope, split_key
 from server.connections import Pace
+from server.graphql import GraphQL, View
+from server.middleware import Correlation
 from tests.fixtures.app import App
 from tests.fixtures.live import Endpoint, SourceFailed, serving, until
 
@@ -209,3 +213,129 @@ async def test_a_reader_that_stands_still_is_ended(app: App) -> None:
         assert len(endpoint.connections) == 0
         writer.transport.abort()
         assert reader.at_eof() is False
+
+
+@dataclass(slots=True)
+class Requester:
+    """A request as a server hands it over: what comes after the body, a test says."""
+
+    app: App
+    endpoint: Endpoint
+    query: str
+    sent: list[Message] = field(default_factory=list)
+    after_body: asyncio.Queue[Message | Exception] = field(default_factory=asyncio.Queue)
+
+    async def ask(self) -> None:
+        """Put the request to the view, in the middleware that it has in the service."""
+        body = json.dumps({"query": self.query}).encode()
+        self.after_body.put_nowait({"type": "http.request", "body": body, "more_body": False})
+        streams = self.endpoint.streams
+        view = Correlation(GraphQL(streams.operations, streams, View()))
+        headers = {
+            "accept": "text/event-stream",
+            "content-type": "application/json",
+            "x-api-key": self.app.admin_key,
+            "x-correlation-id": "find-me-0003",
+        }
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/graphql",
+            "query_string": b"",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "state": {"resources": self.app.resources, "connections": self.endpoint.connections},
+        }
+        async with asyncio.timeout(20):
+            await view(scope, self._receive, self._send)
+
+    async def _receive(self) -> Message:
+        come = await self.after_body.get()
+        if isinstance(come, Exception):
+            raise come
+        return come
+
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    @property
+    def text(self) -> str:
+        """All that was sent behind the head."""
+        return b"".join(message["body"] for message in self.sent[1:]).decode()
+
+
+def failures_in(logs: list[Any]) -> list[Any]:
+    """What the log has of failures; jobs go on beside the request, and tell that they do."""
+    return [entry for entry in logs if entry["log_level"] == "error"]
+
+
+def require_masked(request: Requester, logs: list[Any], cause: type[Exception]) -> None:
+    """The answer ends in order, and only the log has the cause, once."""
+    head, *events = request.sent
+    assert (head["type"], head["status"]) == ("http.response.start", 200)
+    assert (b"content-type", b"text/event-stream; charset=utf-8") in head["headers"]
+    assert [event["more_body"] for event in events] == [True] * (len(events) - 1) + [False]
+    *_, told, end, nothing = request.text.split("\n\n")
+    assert (end, nothing) == ("event: complete\ndata:", "")
+    event, data = told.split("\n")
+    assert event == "event: next"
+    (error,) = json.loads(data.removeprefix("data: "))["errors"]
+    assert error["extensions"] == {
+        "code": "INTERNAL_SERVER_ERROR",
+        "correlationId": "find-me-0003",
+    }
+    assert "hunter2" not in request.text
+    (failure,) = failures_in(logs)
+    assert failure["event"] == "graphql.operation.failed"
+    assert isinstance(failure["exc_info"], cause)
+
+
+async def test_a_failure_before_the_head_is_told_as_an_event(app: App, endpoint: Endpoint) -> None:
+    # Half of a surrogate pair, which no text that is sent can have.
+    schema, request = endpoint.streams.operations.schema, Requester(app, endpoint, "{ hello }")
+    assert schema.query_type is not None
+    schema.query_type.fields["hello"].resolve = lambda *_: "hunter2\ud800"
+    with capture_logs() as logs:
+        await request.ask()
+
+    assert request.text.count("event: next") == 1
+    require_masked(request, logs, UnicodeEncodeError)
+
+
+async def test_a_failure_that_a_timeout_looks_like_is_told_too(
+    app: App, endpoint: Endpoint
+) -> None:
+    request = Requester(app, endpoint, EVENTS)
+    with capture_logs() as logs:
+        asking = asyncio.create_task(request.ask())
+        await endpoint.live.events.until_open()
+        request.after_body.put_nowait(TimeoutError("hunter2"))
+        await asking
+
+    require_masked(request, logs, TimeoutError)
+
+
+async def test_a_failure_in_the_middle_is_told_as_an_event(app: App, endpoint: Endpoint) -> None:
+    request = Requester(app, endpoint, EVENTS)
+    with capture_logs() as logs:
+        asking = asyncio.create_task(request.ask())
+        await endpoint.live.events.until_open()
+        endpoint.live.events.push("one")
+        await until(lambda: "one" in request.text)
+        request.after_body.put_nowait(SourceFailed("password=hunter2"))
+        await asking
+
+    assert request.text.count("event: next") == 2
+    require_masked(request, logs, SourceFailed)
+    await until(lambda: not endpoint.live.events.sources and len(endpoint.connections) == 0)
+
+
+async def test_who_has_left_is_told_nothing(app: App, endpoint: Endpoint) -> None:
+    request = Requester(app, endpoint, EVENTS)
+    with capture_logs() as logs:
+        asking = asyncio.create_task(request.ask())
+        await endpoint.live.events.until_open()
+        request.after_body.put_nowait({"type": "http.disconnect"})
+        await asking
+
+    assert [message.get("body") for message in request.sent] == [None, b":\n\n"]
+    assert failures_in(logs) == []
