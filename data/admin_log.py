@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -116,11 +116,7 @@ def follow(head: Head, entry: Entry) -> LoggedEntry:
         previous_hash=head.hash,
         hash="",
     )
-    return LoggedEntry(**{**_fields(logged), "hash": hash_of(logged)})
-
-
-def _fields(logged: LoggedEntry) -> dict[str, object]:
-    return {name: getattr(logged, name) for name in LoggedEntry.__slots__}
+    return replace(logged, hash=hash_of(logged))
 
 
 def canonical(value: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from data.admin_log_head import AdminLogWatch
 from data.event_store import StoreUnavailable
 from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from data.postgres.feed import feed_state
@@ -55,7 +56,7 @@ async def system_state(resources: Resources) -> SystemState:
     columnar, copy_position, through = await _columnar_part(resources)
     redis = [_redis_part(resources.redis)] if resources.redis else []
     return SystemState(
-        parts=[ledger[0], replica[0], columnar, *redis],
+        parts=[ledger[0], replica[0], columnar, *redis, _admin_log_part(resources.admin_log)],
         data_through=through,
         ledger_position=replica[1] if replica[1] is not None else ledger[1],
         copy_position=copy_position,
@@ -93,6 +94,14 @@ def _redis_part(redis: RedisConnection) -> Part:
     if redis.is_available:
         return Part("redis", PartStatus.OK, "persisted queries and wake-ups are shared")
     return Part("redis", PartStatus.DOWN, "Redis does not answer; this process does without it")
+
+
+def _admin_log_part(watch: AdminLogWatch) -> Part:
+    if watch.broken is None:
+        words = f"at position {watch.seen.position}, whole"
+        return Part("admin_log", PartStatus.OK, words)
+    words = f"broken at entry {watch.broken.position}: run `footfall doctor --verify-log`"
+    return Part("admin_log", PartStatus.DEGRADED, words)
 
 
 async def system(ctx: Context) -> SystemState:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from collections.abc import Sequence
+from typing import Annotated, Protocol, TypeAlias
 
 import strawberry
 
-from resolvers.raw_events import MAX_PAGE, EventPage, PageAsked
+from resolvers.raw_events import MAX_PAGE, PageAsked
 from schema.arguments import given
 
 First: TypeAlias = Annotated[
@@ -42,7 +43,23 @@ class PageInfo:
     )
 
 
-def page_info(page: EventPage) -> PageInfo:
+class Page(Protocol):
+    """A page of whatever a connection shows."""
+
+    @property
+    def cursors(self) -> Sequence[str]:
+        """The places of its entries."""
+
+    @property
+    def has_next(self) -> bool:
+        """Whether there is more behind it."""
+
+    @property
+    def has_previous(self) -> bool:
+        """Whether something lies before it."""
+
+
+def page_info(page: Page) -> PageInfo:
     """What a page says of its ends."""
     return PageInfo(
         has_next_page=page.has_next,

@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from resolvers.login_failures import open_login_failures
 from resolvers.throttle import Allowance, Throttle
 from schema.build import graphql_schema
 from schema.operations import Operations, Policy
@@ -60,11 +61,15 @@ def create_app(settings: Settings) -> FastAPI:
         async with (
             open_resources(settings) as (resources, jobs),
             open_connections(resources) as connections,
+            open_login_failures(
+                resources.ledger.writer, resources.clock, resources.metrics.login
+            ) as login_failures,
         ):
             log.info("service.started", ledger_id=str(resources.ledger.ledger_id))
             yield {
                 "resources": resources,
                 "connections": connections,
+                "login_failures": login_failures,
                 "jobs": jobs,
                 "http_metrics": resources.metrics.http,
                 "tracing": resources.tracing,
@@ -80,7 +85,11 @@ def create_app(settings: Settings) -> FastAPI:
             "/graphql": _graphql(settings, operations, streams, page),
             **(dict.fromkeys(page.paths, page) if page else {}),
         },
-        websocket={"/graphql": WebSocket(operations, streams, settings.cors_origins)},
+        websocket={
+            "/graphql": WebSocket(
+                operations, streams, settings.cors_origins, settings.trusted_proxies
+            )
+        },
         title="Footfall",
         lifespan=lifespan,
         docs_url=None,
@@ -120,6 +129,7 @@ def _graphql(
             profile=settings.graphql_status_profile,
             keys_preflight=not settings.is_production,
             page=page,
+            trusted_proxies=settings.trusted_proxies,
         ),
     )
     if not settings.cors_origins:

@@ -25,6 +25,7 @@ async def health(request: Request) -> JSONResponse:
         "replica": parts["replica"].status.value.lower(),
         "columnar": parts["columnar"].status.value.lower(),
         "cache": parts["redis"].status.value.lower() if "redis" in parts else "none",
+        "admin_log": parts["admin_log"].status.value.lower(),
         "scheduler": f"failing: {', '.join(failing)}" if failing else "ok",
         "data_through": state.data_through.isoformat() if state.data_through else None,
         "details": {part.name: part.detail for part in state.parts},

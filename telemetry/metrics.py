@@ -22,6 +22,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from telemetry.admin_metrics import AdminLogMetrics, LoginMetrics
 from telemetry.tallies import Spread, Spreads, Tallies, Tally
 
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
@@ -351,6 +352,8 @@ class Metrics:
     persisted: PersistedMetrics
     live: LiveMetrics
     job: JobMetrics
+    admin_log: AdminLogMetrics
+    login: LoginMetrics
 
     @classmethod
     def create(cls) -> "Metrics":
@@ -370,6 +373,8 @@ class Metrics:
             persisted=PersistedMetrics(registry),
             live=LiveMetrics(registry),
             job=JobMetrics(registry),
+            admin_log=AdminLogMetrics(registry),
+            login=LoginMetrics(registry),
         )
 
     def render(self) -> tuple[bytes, str]:

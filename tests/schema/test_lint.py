@@ -58,6 +58,7 @@ NULLABLE = {
         "System.dataThrough",
         "System.ledgerPosition",
     },
+    "it concerns no single site": {"AdminLog.siteId"},
     "a key may be without bounds": {"Viewer.expiresAt", "Viewer.site"},
 }
 # Texts that senders choose; we give them no meaning and make none.

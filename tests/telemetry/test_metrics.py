@@ -7,7 +7,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry.metrics import IngestOutcome, IngestWay, JobOutcome, Metrics
 
-AREAS = ("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job")
+AREAS = (
+    "http",
+    "graphql",
+    "ingest",
+    "follow",
+    "store",
+    "redis",
+    "persisted",
+    "live",
+    "job",
+    "admin",
+    "login",
+)
 UNITS = ("total", "seconds", "bytes", "events", "position", "streams")
 NAME = re.compile(rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})")
 # Who is asked for, or by whom, may never become a label: there is no bound to how many there are.
@@ -64,6 +76,10 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_job_runs_total",
         "footfall_job_run_duration_seconds",
         "footfall_job_last_success_timestamp_seconds",
+        "footfall_admin_log_position",
+        "footfall_admin_log_breaks_total",
+        "footfall_login_failures_total",
+        "footfall_login_entries_total",
     }
 
 
