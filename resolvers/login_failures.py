@@ -27,14 +27,23 @@ log = structlog.get_logger()
 
 # So many failures of one network within a window are nothing out of the ordinary.
 LIMIT = 10
-WINDOW_SECONDS = 60.0
 # Networks that are counted at a time; beyond that the one that was first is let go of.
 MAX_NETWORKS = 10_000
-SWEEP_SECONDS = 5.0
 # Entries of one sweep for a network each; all others of the sweep share one entry.
 MOST_ENTRIES = 5
-_WRITE_SECONDS = 5.0
-_LAST_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Of counting and writing, in seconds."""
+
+    # For how long failures of a network are counted together.
+    window: float = 60.0
+    # How often it is looked whether a window is over.
+    sweep: float = 5.0
+    # How long one entry may take to write, and all that are left at the end.
+    write: float = 5.0
+    farewell: float = 2.0
 
 
 def network_of(address: str) -> str:
@@ -62,6 +71,7 @@ class LoginFailures:
     """The failures of this process. Moments are monotonic seconds."""
 
     metrics: LoginMetrics
+    pace: Pace = field(default_factory=Pace)
     # In order of their beginnings.
     _bursts: OrderedDict[str, Burst] = field(default_factory=OrderedDict)
     # Above the limit, but let go of before their time was over.
@@ -89,12 +99,15 @@ class LoginFailures:
         if len(self._evicted) < MAX_NETWORKS:
             self._evicted.append(oldest)
 
-    def ended(self, at: float) -> list[Burst]:
-        """Bursts above the limit whose window is over, the worst first; all are forgotten."""
+    def ended(self, at: float, *, is_last: bool = False) -> list[Burst]:
+        """Bursts above the limit whose window is over, the worst first; all are forgotten.
+
+        `is_last`: the windows of all are over now.
+        """
         over = []
         while self._bursts:
             network, oldest = next(iter(self._bursts.items()))
-            if at - oldest.began_at < WINDOW_SECONDS:
+            if not is_last and at - oldest.began_at < self.pace.window:
                 break
             del self._bursts[network]
             over.append(oldest)
@@ -127,23 +140,23 @@ class FailureLog:
     async def run(self) -> None:
         """Write what is due again and again, until cancelled."""
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(self.failures.pace.sweep)
             try:
                 await self.write(monotonic())
             except Exception:
                 log.exception("login.failures.crashed")
 
-    async def write(self, at: float) -> None:
+    async def write(self, at: float, *, is_last: bool = False) -> None:
         """Write what is due at a monotonic moment; what cannot be written is counted and let go.
 
         The ledger has better things to do in a flood, and may be what is under it.
         """
-        entries = list(entries_of(self.failures.ended(at), at, self.clock()))
+        entries = list(entries_of(self.failures.ended(at, is_last=is_last), at, self.clock()))
         outcomes = self.failures.metrics.entries
         for number, entry in enumerate(entries):
             log.warning("login.failures", network=entry.target, **entry.details)
             try:
-                async with asyncio.timeout(_WRITE_SECONDS):
+                async with asyncio.timeout(self.failures.pace.write):
                     await record_alone(self.ledger, entry)
             except (LedgerUnavailable, LedgerRefused, TimeoutError):
                 outcomes["dropped"].inc(len(entries) - number)
@@ -153,10 +166,13 @@ class FailureLog:
 
 @asynccontextmanager
 async def open_login_failures(
-    ledger: Engine, clock: Callable[[], datetime], metrics: LoginMetrics
+    ledger: Engine,
+    clock: Callable[[], datetime],
+    metrics: LoginMetrics,
+    pace: Pace | None = None,
 ) -> AsyncIterator[LoginFailures]:
     """Where failures are counted; bursts that are under way at the end are written then."""
-    failures = LoginFailures(metrics)
+    failures = LoginFailures(metrics, pace or Pace())
     writing = FailureLog(failures, ledger, clock)
     running = asyncio.create_task(writing.run(), name="login-failures")
     try:
@@ -166,5 +182,5 @@ async def open_login_failures(
         with suppress(asyncio.CancelledError):
             await running
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_SECONDS):
-                await writing.write(monotonic() + WINDOW_SECONDS)
+            async with asyncio.timeout(failures.pace.farewell):
+                await writing.write(monotonic(), is_last=True)

@@ -96,10 +96,13 @@ async def test_what_is_read_back_is_what_was_hashed(writer: AsyncEngine) -> None
 
 
 async def test_an_entry_falls_with_the_change_that_it_is_of(writer: AsyncEngine) -> None:
-    with pytest.raises(RuntimeError):
+    async def change_and_fail() -> None:
         async with transaction(writer) as connection:
             await record(connection, entry())
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await change_and_fail()
 
     assert await everything(writer) == []
 
@@ -147,13 +150,17 @@ FORGERIES = {
     "deleted": ("delete from admin_log where position = 3", (BreakKind.MISSING, 3)),
     "first deleted": ("delete from admin_log where position = 1", (BreakKind.MISSING, 1)),
     "closed up": (
-        "delete from admin_log where position = 3;"
-        "update admin_log set position = 3 where position = 5",
+        (
+            "delete from admin_log where position = 3;"
+            "update admin_log set position = 3 where position = 5"
+        ),
         (BreakKind.ALTERED, 3),
     ),
     "inserted": (
-        "insert into admin_log select 9, at, actor_key_id, actor_name, site_id, action, target,"
-        " details, previous_hash, hash from admin_log where position = 2",
+        (
+            "insert into admin_log select 9, at, actor_key_id, actor_name, site_id, action, target,"
+            " details, previous_hash, hash from admin_log where position = 2"
+        ),
         (BreakKind.MISSING, 6),
     ),
 }
