@@ -29,10 +29,12 @@ class AdminAction(StrEnum):
     COPY_REBUILT = "copy.rebuilt"
     CACHE_INVALIDATED = "cache.invalidated"
     DEAD_LETTERS_REPLAYED = "dead_letters.replayed"
-    DEAD_LETTERS_DISCARDED = "dead_letters.discarded"
+    DEAD_LETTERS_DELETED = "dead_letters.deleted"
     SOURCE_SAVED = "source.saved"
     EXPORT_RUN = "export.run"
-    SECRET_ROTATED = "secret.rotated"  # noqa: S105 - the name of an action
+    SECRET_SET = "secret.set"  # noqa: S105 - the name of an action, as the next two are
+    SECRET_REMOVED = "secret.removed"  # noqa: S105
+    SECRET_ROTATED = "secret.rotated"  # noqa: S105
     EVENTS_ERASED = "events.erased"
     LOGIN_FAILURES = "login.failures"
 

@@ -1,14 +1,15 @@
-"""The admin log, for admins: newest first, in pages."""
+"""The admin log: for admins to read, and for what they do outside of the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from data.admin_log import AdminAction, LoggedEntry
-from data.postgres.admin_log import LogQuery, log_page
-from data.postgres.engine import LedgerUnavailable
+from data.admin_log import AdminAction, Entry, LoggedEntry
+from data.postgres.admin_log import LogQuery, log_page, newest_head, record
+from data.postgres.engine import LedgerUnavailable, transaction
 from data.postgres.keys import Scope
 from resolvers.access import require_scope, require_site
 from resolvers.context import Context
@@ -70,3 +71,24 @@ def _action(name: str | None) -> str | None:
         known = ", ".join(sorted(AdminAction))
         raise BadUserInput("action", f"action is one of {known}")
     return name
+
+
+@asynccontextmanager
+async def logged(
+    ctx: Context, action: AdminAction, target: str, site_id: str | None = None
+) -> AsyncIterator[dict[str, object]]:
+    """A block that does something outside of the ledger; what it puts into the dict are details.
+
+    It is not begun where the ledger is away (`Unavailable`), and leaves no entry where it fails.
+    """
+    details: dict[str, object] = {}
+    try:
+        async with transaction(ctx.resources.ledger.writer) as connection:
+            # Nothing is done of which no entry could be made.
+            await newest_head(connection)
+            yield details
+            await record(
+                connection, Entry(ctx.now, ctx.caller.actor, action, target, site_id, details)
+            )
+    except LedgerUnavailable as error:
+        raise Unavailable("ledger", "this cannot be logged now; try again shortly") from error
