@@ -1,14 +1,12 @@
-"""The client's address, which only trusted proxies may tell, and what is counted by it."""
+"""The client's address, which only trusted proxies may tell."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
-from time import monotonic
 
 from starlette.types import Scope
 
-from resolvers.login_failures import LoginFailures
 from server.settings import Network
 
 
@@ -31,13 +29,6 @@ def client_address(scope: Scope, headers: Mapping[bytes, bytes], trusted: Sequen
         if not _is_trusted(address, trusted):
             break
     return address
-
-
-def note_login_failure(scope: Scope, key: str | None, trusted: Sequence[Network]) -> None:
-    """Count a key that was no good; to have sent none is no attempt."""
-    failures: LoginFailures | None = scope["state"].get("login_failures")
-    if key and failures is not None:
-        failures.note(client_address(scope, dict(scope["headers"]), trusted), monotonic())
 
 
 def _plain(hop: str) -> str | None:

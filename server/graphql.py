@@ -24,8 +24,8 @@ from schema.cache_hints import max_age_of, max_ages_of
 from schema.operations import Operations, Prepared, Reason, RequestRefused
 from schema.presenting import coded, refused, unexpected
 from schema.shared_streams import SharedStreams
-from server.addresses import note_login_failure
 from server.bodies import BodyProblem, ClientGone, packed
+from server.failed_logins import note_login_failure
 from server.graphql_request import (
     Asked,
     BadRequest,

@@ -19,8 +19,8 @@ from schema.operations import Operations, RequestRefused
 from schema.presenting import coded, refused, unexpected
 from schema.shared_streams import SharedStreams
 from server import websocket_messages as messages
-from server.addresses import note_login_failure
 from server.connections import Connection, Connections, Ended, Outlet, PeerGone
+from server.failed_logins import note_login_failure
 from server.graphql_request import key_of
 from server.responses import encode_json
 from server.settings import Network

@@ -25,8 +25,8 @@ from data.postgres.engine import ledger_errors, transaction
 from data.postgres.tables import admin_log
 
 # One adds at a time, until its transaction has ended: the next one sees this entry, so positions
-# follow the order of commits and have no gaps.
-_LOCK = text("select pg_advisory_xact_lock(7077, 4)")
+# follow the order of commits and have no gaps. (4 is the lock of the leader, who holds it on.)
+_LOCK = text("select pg_advisory_xact_lock(7077, 5)")
 _PAGE = 1_000
 
 
