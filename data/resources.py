@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from data.admin_log_head import AdminLogWatch
 from data.columnar import ColumnarCopy
 from data.follower import Follower
 from data.group_commit import GroupCommit
@@ -55,3 +56,4 @@ class Resources:
     metrics: Metrics
     tracing: Tracing
     clock: Clock
+    admin_log: AdminLogWatch

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import msgspec
 
+from data.admin_log import Actor
 from data.postgres.keys import DocumentsMode, Scope
 from data.resources import Resources
 from resolvers.loaders import Loaders
@@ -23,6 +24,11 @@ class Caller:
     site_id: str | None
     expires_at: datetime | None = None
     documents: DocumentsMode = DocumentsMode.APQ
+
+    @property
+    def actor(self) -> Actor:
+        """The caller as the admin log names it."""
+        return Actor(self.key_id, self.name)
 
 
 # A struct, as every request makes one: a frozen data class takes six times as long.

@@ -14,6 +14,7 @@ from resolvers.errors import BadUserInput
 LETTER_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 _VERSION = "1"
+_LOG = "log"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -50,4 +51,21 @@ def place_of(cursor: str, argument: str = "after") -> Place:
             raise ValueError(version)
         return Place(_EPOCH + int(micros) * _MICROSECOND, int(arrival))
     except (ValueError, binascii.Error, OverflowError):
+        raise BadUserInput(argument, "this is not a cursor that a connection gave") from None
+
+
+def log_cursor_of(position: int) -> str:
+    """The cursor of a place in the admin log."""
+    return urlsafe_b64encode(f"{_VERSION}:{_LOG}:{position}".encode()).decode().rstrip("=")
+
+
+def log_position_of(cursor: str, argument: str = "after") -> int:
+    """The position that a cursor of the admin log names; raises `BadUserInput`."""
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        version, kind, position = text.split(":")
+        if (version, kind) != (_VERSION, _LOG) or not 0 <= int(position) < 2**63:
+            raise ValueError(text)
+        return int(position)
+    except (ValueError, binascii.Error):
         raise BadUserInput(argument, "this is not a cursor that a connection gave") from None

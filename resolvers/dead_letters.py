@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from data.admin_log import AdminAction
 from data.events import Event, Rejection
 from data.redis import dead_letters as stored
 from data.redis.client import RedisUnavailable
@@ -12,6 +13,7 @@ from data.redis.dead_letters import DeadLetter
 from data.redis.entries import Entry, Undecodable, decode_entry
 from data.redis.queue import Queue
 from resolvers.access import require_service_wide
+from resolvers.admin_log import logged
 from resolvers.context import Context
 from resolvers.cursors import LETTER_ID, letter_cursor_of, letter_id_of
 from resolvers.errors import BadUserInput, Unavailable
@@ -20,6 +22,7 @@ MAX_LETTERS = 100
 MAX_LETTER_IDS = 1_000
 MAX_PREVIEW = 5
 _PREVIEW_CHARACTERS = 500
+_MOST_LOGGED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,9 @@ async def replay(ctx: Context, ids: Sequence[str] | None) -> int:
     try:
         if ids is None:
             ids = await stored.oldest_letter_ids(queue, MAX_LETTERS)
-        return await queue.replay(ids)
+        async with logged(ctx, AdminAction.DEAD_LETTERS_REPLAYED, "dead letters") as details:
+            replayed = details["replayed"] = await queue.replay(ids)
+            return replayed
     except RedisUnavailable as error:
         raise _unavailable() from error
 
@@ -81,7 +86,10 @@ async def delete(ctx: Context, ids: Sequence[str]) -> int:
     if queue is None or not ids:
         return 0
     try:
-        return await stored.delete_letters(queue, ids)
+        async with logged(ctx, AdminAction.DEAD_LETTERS_DELETED, "dead letters") as details:
+            details["ids"] = list(ids[:_MOST_LOGGED])
+            deleted = details["deleted"] = await stored.delete_letters(queue, ids)
+            return deleted
     except RedisUnavailable as error:
         raise _unavailable() from error
 

@@ -6,11 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from data.admin_log import SERVICE, Actor, AdminAction, Entry
+from data.postgres.admin_log import record
 from data.postgres.engine import Engine, LedgerUnavailable, transaction
 from data.postgres.keys import (
     ApiKey,
     DocumentsMode,
     NewKey,
+    RevokedKey,
     Scope,
     add_key,
     new_key,
@@ -51,14 +54,17 @@ async def create_api_key(ctx: Context, draft: KeyDraft) -> NewKey:
         site_id = (await require_site(ctx, site_id, Scope.ADMIN)).site_id
     wanted = checked(draft, ctx.now)
     try:
-        made = await store_key(ctx.resources.ledger.writer, wanted, site_id, ctx.now)
+        writer = ctx.resources.ledger.writer
+        made = await store_key(writer, wanted, site_id, ctx.now, ctx.caller.actor)
     except LedgerUnavailable as error:
         raise Unavailable("ledger", "the key cannot be made now; try again shortly") from error
     ctx.resources.directory.forget()
     return made
 
 
-async def store_key(writer: Engine, draft: KeyDraft, site_id: str | None, now: datetime) -> NewKey:
+async def store_key(
+    writer: Engine, draft: KeyDraft, site_id: str | None, now: datetime, by: Actor = SERVICE
+) -> NewKey:
     """Make a key and keep its hash."""
     made = new_key()
     key = ApiKey(
@@ -74,7 +80,24 @@ async def store_key(writer: Engine, draft: KeyDraft, site_id: str | None, now: d
     )
     async with transaction(writer) as connection:
         await add_key(connection, key)
+        await record(connection, _created(key, by))
     return made
+
+
+def _created(key: ApiKey, by: Actor) -> Entry:
+    return Entry(
+        at=key.created_at,
+        actor=by,
+        action=AdminAction.KEY_CREATED,
+        target=key.key_id,
+        site_id=key.site_id,
+        details={
+            "name": key.name,
+            "scopes": sorted(scope.value for scope in key.scopes),
+            "documents": key.documents.value,
+            "expiresAt": key.expires_at.isoformat() if key.expires_at else None,
+        },
+    )
 
 
 async def revoke_api_key(ctx: Context, key_id: str) -> bool:
@@ -89,9 +112,23 @@ async def revoke_api_key(ctx: Context, key_id: str) -> bool:
             raise Forbidden("this key belongs to another site")
         async with transaction(ctx.resources.ledger.writer) as connection:
             revoked = await revoke_key(connection, key_id, ctx.now, ctx.caller.site_id)
+            if revoked:
+                await record(connection, revocation(revoked, ctx.caller.actor, ctx.now))
     except LedgerUnavailable as error:
         raise Unavailable("ledger", "the key cannot be revoked now; try again shortly") from error
     ctx.resources.directory.forget()
     if not revoked:
         raise missing
     return True
+
+
+def revocation(key: RevokedKey, by: Actor, now: datetime) -> Entry:
+    """The entry of the admin log for a key that was ended."""
+    return Entry(
+        at=now,
+        actor=by,
+        action=AdminAction.KEY_REVOKED,
+        target=key.key_id,
+        site_id=key.site_id,
+        details={"name": key.name},
+    )

@@ -58,7 +58,7 @@ async def events(
         zone=require_zone(site.timezone),
         days=days,
         filter=wanted,
-        first=_page_size(page),
+        first=page_size(page),
         after=place_of(page.after) if page.after else None,
     )
     return await _page(ctx, query)
@@ -74,13 +74,14 @@ async def user_events(
         zone=require_zone(site.timezone),
         actor=user_id,
         filter=EVERYTHING,
-        first=_page_size(page),
+        first=page_size(page),
         after=place_of(page.after) if page.after else None,
     )
     return await _page(ctx, query)
 
 
-def _page_size(page: PageAsked) -> int:
+def page_size(page: PageAsked) -> int:
+    """How many entries to ask a store for; raises `BadUserInput`."""
     if not 1 <= page.first <= MAX_PAGE:
         raise BadUserInput("first", f"first takes 1 to {MAX_PAGE}")
     # One more than asked tells whether there is a next page.

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from data.admin_log import SERVICE, Actor, AdminAction, Entry
 from data.calendar import Weekday
+from data.postgres.admin_log import record
 from data.postgres.engine import Engine, LedgerUnavailable, transaction
 from data.postgres.keys import Scope
 from data.postgres.sites import Site, all_sites, create_site, update_site
@@ -99,14 +101,17 @@ async def save_site(ctx: Context, draft: SiteDraft) -> Site:
     elif ctx.caller.site_id != draft.site_id:
         raise Forbidden("this key belongs to another site")
     try:
-        saved, _ = await store_site(ctx.resources.ledger.writer, checked(draft), ctx.now)
+        writer = ctx.resources.ledger.writer
+        saved, _ = await store_site(writer, checked(draft), ctx.now, ctx.caller.actor)
     except LedgerUnavailable as error:
         raise Unavailable("ledger", "the site cannot be saved now; try again shortly") from error
     ctx.resources.directory.forget()
     return saved
 
 
-async def store_site(writer: Engine, wanted: SiteDraft, now: datetime) -> tuple[Site, bool]:
+async def store_site(
+    writer: Engine, wanted: SiteDraft, now: datetime, by: Actor = SERVICE
+) -> tuple[Site, bool]:
     """Save a checked draft; the site as it is then, and whether it is new."""
     async with transaction(writer) as connection:
         known = {one.site_id: one for one in await all_sites(connection)}
@@ -125,4 +130,26 @@ async def store_site(writer: Engine, wanted: SiteDraft, now: datetime) -> tuple[
         is_new = await create_site(connection, saved)
         if not is_new:
             await update_site(connection, saved)
+        await record(connection, saving(existing, saved, by, now))
         return saved, is_new
+
+
+def saving(before: Site | None, saved: Site, by: Actor, now: datetime) -> Entry:
+    """The entry of the admin log for a site that was made (`before` is None) or changed."""
+    new, old = _described(saved), _described(before) if before else {}
+    if before is None:
+        details: dict[str, object] = {"isNew": True, **new}
+    else:
+        changed = [name for name in new if new[name] != old[name]]
+        changes = {name: {"from": old[name], "to": new[name]} for name in changed}
+        details = {"isNew": False, "changes": changes}
+    return Entry(now, by, AdminAction.SITE_SAVED, saved.site_id, saved.site_id, details)
+
+
+def _described(site: Site) -> dict[str, object]:
+    return {
+        "name": site.name,
+        "timezone": site.timezone,
+        "weekStart": site.week_start.value,
+        "origins": list(site.origins),
+    }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from data.admin_log_head import AdminLogWatch
 from data.breaker import BreakerState
 from data.event_store import StoreUnavailable
 from data.postgres.daily_users import view_state
@@ -96,6 +97,7 @@ async def system_state(resources: Resources) -> SystemState:
             *_vault_parts(resources),
             _leader_part(resources.leadership),
             view,
+            _admin_log_part(resources.admin_log),
             _reconcile_part(resources.reconciliation),
         ],
         data_through=through,
@@ -257,6 +259,14 @@ def _vault_parts(resources: Resources) -> list[Part]:
     if state.has_ended:
         return [Part("vault", PartStatus.DOWN, f"{trouble}; leases have ended")]
     return [Part("vault", PartStatus.DEGRADED, f"{trouble}; leases end at {until or 'no time'}")]
+
+
+def _admin_log_part(watch: AdminLogWatch) -> Part:
+    if watch.broken is None:
+        words = f"at position {watch.seen.position}, whole"
+        return Part("admin_log", PartStatus.OK, words)
+    words = f"broken at entry {watch.broken.position}: run `footfall doctor --verify-log`"
+    return Part("admin_log", PartStatus.DEGRADED, words)
 
 
 async def system(ctx: Context) -> SystemState:

@@ -11,6 +11,7 @@ from data.calendar import Interval
 from data.events import Receipt
 from data.postgres.sites import Site as StoredSite
 from resolvers import (
+    admin_log,
     daily_users,
     dead_letters,
     raw_events,
@@ -19,6 +20,7 @@ from resolvers import (
     sites,
     system,
 )
+from resolvers.admin_log import AdminLogPage
 from resolvers.context import Caller
 from resolvers.dead_letters import MAX_LETTERS, DeadLetterPage
 from resolvers.raw_events import MAX_PAGE, MAX_RECEIPTS, EventPage
@@ -31,6 +33,7 @@ from resolvers.reports import (
 )
 from resolvers.retention import Retention
 from resolvers.system import SystemState
+from schema.admin_log import Action, AdminLogConnection, LogSite, Since, Until, log_asked
 from schema.arguments import Info, SiteId, given
 from schema.cache_hints import CacheControl
 from schema.dead_letters import DeadLetterConnection, FirstLetters
@@ -278,3 +281,23 @@ class Query:
     )
     async def system(self, info: Info) -> SystemState:
         return await system.system(info.context)
+
+    @field(
+        "What administrators did, newest first. Takes the scope ADMIN; an admin of one site sees "
+        "the entries of that site.",
+        AdminLogConnection,
+        directives=[_STORE, _PAGE],
+    )
+    async def admin_log(  # noqa: PLR0913 - GraphQL passes them by name
+        self,
+        info: Info,
+        *,
+        site_id: LogSite = UNSET,
+        action: Action = UNSET,
+        since: Since = UNSET,
+        until: Until = UNSET,
+        first: First = 50,
+        after: After = UNSET,
+    ) -> AdminLogPage:
+        asked = log_asked(site_id, action, since, until)
+        return await admin_log.admin_log(info.context, asked, page_asked(first, after))

@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from resolvers.login_failures import open_login_failures
 from resolvers.throttle import Allowance, Throttle
 from schema.build import graphql_schema
 from schema.operations import Operations, Policy
@@ -61,6 +62,9 @@ def create_app(settings: Settings) -> FastAPI:
         async with (
             open_resources(settings) as (resources, jobs),
             open_connections(resources) as connections,
+            open_login_failures(
+                resources.ledger.writer, resources.clock, resources.metrics.login
+            ) as login_failures,
         ):
             # Answers to GET rest on results: they are forgotten with them.
             resources.results.also.append(lambda: view.cache.clear(monotonic()))
@@ -68,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield {
                 "resources": resources,
                 "connections": connections,
+                "login_failures": login_failures,
                 "jobs": jobs,
                 "http_metrics": resources.metrics.http,
                 "tracing": resources.tracing,
@@ -84,7 +89,11 @@ def create_app(settings: Settings) -> FastAPI:
             "/graphql": _with_cors(settings, view),
             **(dict.fromkeys(page.paths, page) if page else {}),
         },
-        websocket={"/graphql": WebSocket(operations, streams, settings.cors_origins)},
+        websocket={
+            "/graphql": WebSocket(
+                operations, streams, settings.cors_origins, settings.trusted_proxies
+            )
+        },
         title="Footfall",
         lifespan=lifespan,
         docs_url=None,
@@ -124,6 +133,7 @@ def _graphql(
             profile=settings.graphql_status_profile,
             keys_preflight=not settings.is_production,
             page=page,
+            trusted_proxies=settings.trusted_proxies,
         ),
     )
 

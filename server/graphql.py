@@ -25,6 +25,7 @@ from schema.operations import Operations, Prepared, Reason, RequestRefused
 from schema.presenting import coded, refused, unexpected
 from schema.shared_streams import SharedStreams
 from server.bodies import BodyProblem, ClientGone, packed
+from server.failed_logins import note_login_failure
 from server.graphql_request import (
     Asked,
     BadRequest,
@@ -40,6 +41,7 @@ from server.graphql_request import (
 from server.negotiation import EVENT_STREAM, HTML, JSON, RESPONSE, preferred
 from server.response_cache import Kept, Key, ResponseCache, Wish, send_kept, wish_of
 from server.responses import Answer, Header, encode_json, send_answer
+from server.settings import Network
 from server.sse import EventStreams
 from server.statuses import (
     StatusProfile,
@@ -86,6 +88,7 @@ class View:
     profile: StatusProfile = "compatible"
     keys_preflight: bool = False
     page: ASGIApp | None = None
+    trusted_proxies: Sequence[Network] = ()
 
 
 class GraphQL:
@@ -111,6 +114,8 @@ class GraphQL:
             exchange = Exchange(scope, receive, send, headers, media_type or JSON, caller)
             answer = await (self._get if scope["method"] == "GET" else self._post)(exchange)
         except Refusal as refusal:
+            if isinstance(refusal, Unauthenticated):
+                note_login_failure(scope, key_of(headers), self.view.trusted_proxies)
             answer = self._refused([refused(refusal)], Reason.REQUEST, media_type)
         except BadRequest as bad:
             answer = self._bad(bad)

@@ -30,6 +30,7 @@ async def health(request: Request) -> JSONResponse:
         "cache": parts["redis"].status.value.lower() if "redis" in parts else "none",
         "leader": resources.leadership.leader,
         "vault": parts["vault"].status.value.lower() if "vault" in parts else "none",
+        "admin_log": parts["admin_log"].status.value.lower(),
         "scheduler": f"failing: {', '.join(failing)}" if failing else "ok",
         "data_through": state.data_through.isoformat() if state.data_through else None,
         "details": {part.name: part.detail for part in state.parts},

@@ -9,6 +9,7 @@ from functools import partial
 from importlib.metadata import version
 from uuid import UUID
 
+from data.admin_log_head import FILE_NAME, AdminLogWatch, watching_admin_log
 from data.cache import Room
 from data.columnar import ColumnarCopy, open_columnar, take_slot
 from data.comparison import Comparison
@@ -21,7 +22,7 @@ from data.postgres.append import append, make_partitions_ahead
 from data.postgres.directory import Directory
 from data.postgres.engine import parse_url
 from data.postgres.leadership import open_leadership
-from data.postgres.ledger import LedgerAddress, open_ledger
+from data.postgres.ledger import Ledger, LedgerAddress, open_ledger
 from data.postgres.lookout import Lookout, looking_out
 from data.postgres.salts import SaltKeeper
 from data.reconciliation import Reconciliation
@@ -85,6 +86,12 @@ def prepare_home(settings: Settings) -> None:
             f"{home} cannot be written to ({error.strerror}): make room or change its owner, or "
             "set FOOTFALL_HOME to another folder"
         ) from error
+
+
+def admin_log_watch(settings: Settings, ledger: Ledger, metrics: Metrics) -> AdminLogWatch:
+    """What keeps an eye on a ledger's admin log from this machine."""
+    file = settings.home / FILE_NAME
+    return AdminLogWatch(ledger.writer, ledger.ledger_id, file, metrics.admin_log)
 
 
 @asynccontextmanager
@@ -186,6 +193,9 @@ async def open_resources(
             metrics=metrics,
             tracing=tracing,
             clock=utc_now,
+            admin_log=await stack.enter_async_context(
+                watching_admin_log(admin_log_watch(settings, ledger, metrics))
+            ),
         )
         runner = await stack.enter_async_context(
             open_jobs(JOBS, resources, clock=utc_now, metrics=metrics, leader=leadership.leads)

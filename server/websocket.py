@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -20,8 +20,10 @@ from schema.presenting import coded, refused, unexpected
 from schema.shared_streams import SharedStreams
 from server import websocket_messages as messages
 from server.connections import Connection, Connections, Ended, Outlet, PeerGone
+from server.failed_logins import note_login_failure
 from server.graphql_request import key_of
 from server.responses import encode_json
+from server.settings import Network
 from server.websocket_messages import ClientMessage, Complete, Init, Ping, Subscribe
 from telemetry.logs import bind_correlation_id, current_correlation_id, new_correlation_id
 
@@ -44,6 +46,7 @@ class WebSocket:
     operations: Operations
     streams: SharedStreams
     origins: Collection[str] = ()
+    trusted_proxies: Sequence[Network] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         outlet = Outlet(send)
@@ -137,6 +140,7 @@ class _Socket:
         try:
             return await authenticate(self._resources, key, self._resources.clock())
         except Unauthenticated:
+            note_login_failure(self.scope, key, self.endpoint.trusted_proxies)
             raise Ended(4403, "Forbidden") from None
         except Refusal as refusal:
             raise Ended(1013, f"Try again later: {refusal.message}") from None

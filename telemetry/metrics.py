@@ -22,6 +22,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from telemetry.admin_metrics import AdminLogMetrics, LoginMetrics
 from telemetry.cache_metrics import CacheMetrics
 from telemetry.ledger_metrics import LeaderMetrics, ReplicaMetrics
 from telemetry.queue_metrics import QueueMetrics, WorkerMetrics
@@ -367,6 +368,8 @@ class Metrics:
     reconcile: ReconcileMetrics
     job: JobMetrics
     leader: LeaderMetrics
+    admin_log: AdminLogMetrics
+    login: LoginMetrics
 
     @classmethod
     def create(cls) -> "Metrics":
@@ -396,6 +399,8 @@ class Metrics:
             reconcile=ReconcileMetrics(registry),
             job=JobMetrics(registry),
             leader=LeaderMetrics(registry),
+            admin_log=AdminLogMetrics(registry),
+            login=LoginMetrics(registry),
         )
 
     def render(self) -> tuple[bytes, str]:

@@ -63,6 +63,15 @@ class NewKey:
     secret_hash: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class RevokedKey:
+    """A key that was ended just now."""
+
+    key_id: str
+    name: str
+    site_id: str | None
+
+
 PREFIX = "ff"
 
 
@@ -125,8 +134,8 @@ async def add_key(connection: AsyncConnection, key: ApiKey) -> None:
 
 async def revoke_key(
     connection: AsyncConnection, key_id: str, now: datetime, site_id: str | None = None
-) -> bool:
-    """End a key, of the site if one is named; False if there is none that is not revoked yet."""
+) -> RevokedKey | None:
+    """End a key, of the site if one is named; None if there is none that is not revoked yet."""
     statement = (
         update(api_keys)
         .where(api_keys.c.key_id == key_id, api_keys.c.revoked_at.is_(None))
@@ -134,5 +143,7 @@ async def revoke_key(
     )
     if site_id is not None:
         statement = statement.where(api_keys.c.site_id == site_id)
-    result = await connection.execute(statement)
-    return result.rowcount == 1
+    row = (
+        await connection.execute(statement.returning(api_keys.c.name, api_keys.c.site_id))
+    ).one_or_none()
+    return RevokedKey(key_id, row.name, row.site_id) if row else None

@@ -156,3 +156,20 @@ daily_users_state = Table(
     Column("refreshed_at", _instant),
     Column("refresh_seconds", Double, nullable=False, server_default="0"),
 )
+
+admin_log = Table(
+    "admin_log",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", _instant, nullable=False),
+    Column("actor_key_id", _text_c, nullable=False),
+    Column("actor_name", Text, nullable=False),
+    Column("site_id", _text_c),
+    Column("action", _text_c, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    Column("previous_hash", _text_c, nullable=False),
+    Column("hash", _text_c, nullable=False),
+    Index("ix_admin_log_site_id", "site_id", "position"),
+    Index("ix_admin_log_action", "action", "position"),
+)

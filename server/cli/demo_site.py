@@ -22,6 +22,7 @@ from data.postgres.sites import Site, all_sites
 from resolvers.imports import Import, RefusedRow, Tally, take_rows
 from resolvers.keys import KeyDraft, store_key
 from resolvers.sites import SiteDraft, checked, store_site
+from server.cli.recording import command_actor
 from server.cli.session import import_door
 from server.cli.terminal import progress, say
 from server.resources import utc_now
@@ -72,7 +73,7 @@ async def _ensure_site(ledger: Ledger, now: datetime) -> Site:
             if site.site_id == SITE_ID:
                 return site
     draft = SiteDraft(SITE_ID, "Demo shop", DEMO_TIMEZONE, Weekday.MONDAY, ())
-    site, _ = await store_site(ledger.writer, checked(draft), now)
+    site, _ = await store_site(ledger.writer, checked(draft), now, command_actor())
     return site
 
 
@@ -139,7 +140,8 @@ async def _ensure_key(ledger: Ledger, file: Path, now: datetime) -> str:
     kept = _kept_key(file)
     if await _is_good(ledger, kept, now):
         return kept
-    made = await store_key(ledger.writer, KeyDraft("demo", _SCOPES, SITE_ID), SITE_ID, now)
+    draft = KeyDraft("demo", _SCOPES, SITE_ID)
+    made = await store_key(ledger.writer, draft, SITE_ID, now, command_actor())
     _keep_key(file, made.text)
     return made.text
 

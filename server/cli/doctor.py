@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from server.cli.checks import Check, Status
 from server.cli.checks_database import database_checks
+from server.cli.checks_log import LogFinding, log_checks
 from server.cli.checks_machine import machine_checks
 from server.cli.checks_redis import redis_checks
 from server.cli.checks_vault import vault_checks
@@ -20,12 +22,21 @@ from server.settings import InvalidSettings
 _MARKS = {Status.OK: "ok", Status.WARNING: "WARNING", Status.PROBLEM: "PROBLEM"}
 
 
-def doctor(json: Json = False) -> None:
+def doctor(
+    verify_log: Annotated[
+        bool,
+        typer.Option(
+            "--verify-log", help="Also walk the admin log and prove that nobody has changed it."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Check everything the service depends on, and say what to do.
 
     Leaves with 1 if anything is wrong. The embedded database is started for it, and made where
     there is none yet.
     """
+    finding: LogFinding | None = None
     try:
         settings = settings_of_command()
     except InvalidSettings as error:
@@ -38,9 +49,13 @@ def doctor(json: Json = False) -> None:
         if all(check.status is not Status.PROBLEM for check in checks if check.name == "vault"):
             checks += run(database_checks(settings))
         checks += run(redis_checks(settings))
+        if verify_log:
+            check, finding = run(log_checks(settings))
+            checks.append(check)
     is_well = all(check.status is not Status.PROBLEM for check in checks)
     if json:
-        show_json({"is_well": is_well, "checks": checks})
+        more = {"admin_log": finding} if verify_log else {}
+        show_json({"is_well": is_well, "checks": checks, **more})
     else:
         _show(checks)
     if not is_well:

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from data.admin_log import AdminAction, Entry
 from data.manifests import ListedDocument, read_manifest
+from data.postgres.admin_log import record
 from data.postgres.documents import (
     TrustedDocument,
     add_documents,
@@ -21,10 +23,14 @@ from schema.build import graphql_schema
 from schema.documents import BadDocument, Documents
 from server.cli.failures import CommandFailed
 from server.cli.options import Json
+from server.cli.recording import command_actor, ledger_to_change
 from server.cli.session import opened_ledger, require_known_site, run, settings_of_command
 from server.cli.terminal import progress, say, show, show_json, show_table
 from server.resources import utc_now
 from server.settings import Settings
+
+# An entry of the admin log names so many documents.
+_MOST_LISTED = 50
 
 Site = Annotated[
     str | None,
@@ -107,7 +113,7 @@ def _mistake(bad: BadDocument) -> str:
 async def _add(
     settings: Settings, file: Path, documents: list[TrustedDocument], site_id: str | None
 ) -> int:
-    async with opened_ledger(settings) as ledger:
+    async with ledger_to_change(settings) as ledger:
         if site_id is not None:
             await require_known_site(ledger, site_id)
         async with transaction(ledger.writer) as connection:
@@ -119,6 +125,8 @@ async def _add(
                     f"so nothing of {file} was added: take it away first with `footfall documents "
                     "remove`, if no client in use needs it"
                 )
+            if new:
+                await record(connection, _entry(AdminAction.DOCUMENTS_ADDED, documents, site_id))
     return new
 
 
@@ -172,7 +180,7 @@ def remove(
 async def _remove(
     settings: Settings, document_ids: set[str], site_id: str | None
 ) -> list[TrustedDocument]:
-    async with opened_ledger(settings) as ledger, transaction(ledger.writer) as connection:
+    async with ledger_to_change(settings) as ledger, transaction(ledger.writer) as connection:
         removed = await remove_documents(connection, document_ids, site_id)
         missing = sorted(document_ids - {document.document_id for document in removed})
         if missing:
@@ -180,7 +188,16 @@ async def _remove(
                 f"there is no document {missing[0]!r} for {_whose(site_id)}, so none was taken "
                 "away: see `footfall documents list`"
             )
+        await record(connection, _entry(AdminAction.DOCUMENTS_REMOVED, removed, site_id))
     return removed
+
+
+def _entry(action: AdminAction, documents: list[TrustedDocument], site_id: str | None) -> Entry:
+    """What the log says of documents: how many, and which texts the first ones are."""
+    listed = {one.document_id: one.sha256 for one in documents[:_MOST_LISTED]}
+    details = {"count": len(documents), "documents": listed}
+    target = site_id or "every site"
+    return Entry(utc_now(), command_actor(), action, target, site_id, details)
 
 
 def _counted(number: int) -> str:

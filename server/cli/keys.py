@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from data.postgres.admin_log import record
 from data.postgres.engine import transaction
 from data.postgres.keys import (
     ApiKey,
@@ -18,9 +19,10 @@ from data.postgres.keys import (
     split_key,
 )
 from resolvers.errors import NotFound
-from resolvers.keys import KeyDraft, checked, store_key
+from resolvers.keys import KeyDraft, checked, revocation, store_key
 from resolvers.pipeline import parse_instant
 from server.cli.options import Json
+from server.cli.recording import command_actor, ledger_to_change
 from server.cli.session import (
     opened_ledger,
     require_known_site,
@@ -106,10 +108,10 @@ def _described(key: KeyDraft | ApiKey) -> dict[str, object]:
 
 
 async def _create(settings: Settings, draft: KeyDraft, now: datetime) -> NewKey:
-    async with opened_ledger(settings) as ledger:
+    async with ledger_to_change(settings) as ledger:
         if draft.site_id is not None:
             await require_known_site(ledger, draft.site_id)
-        return await store_key(ledger.writer, draft, draft.site_id, now)
+        return await store_key(ledger.writer, draft, draft.site_id, now, command_actor())
 
 
 def list_keys(json: Json = False) -> None:
@@ -178,11 +180,13 @@ def revoke(
 
 
 async def _revoke(settings: Settings, key_id: str, now: datetime) -> None:
-    async with opened_ledger(settings) as ledger, transaction(ledger.writer) as connection:
-        if not await revoke_key(connection, key_id, now):
+    async with ledger_to_change(settings) as ledger, transaction(ledger.writer) as connection:
+        revoked = await revoke_key(connection, key_id, now)
+        if revoked is None:
             raise NotFound(
                 f"there is no key {key_id!r} that could be revoked: see `footfall keys list`"
             )
+        await record(connection, revocation(revoked, command_actor(), now))
 
 
 def admin(json: Json = False) -> None:

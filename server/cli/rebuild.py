@@ -9,16 +9,19 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
+from data.admin_log import AdminAction, Entry
 from data.columnar import is_taken, open_columnar, take_slot
 from data.follower import Follower
+from data.postgres.admin_log import record_alone
 from data.postgres.feed import feed_state
 from data.postgres.ledger import Ledger
 from data.rebuild_requests import RebuildNote, read_note, request_rebuild
 from server.cli.failures import CommandFailed
 from server.cli.options import Json
-from server.cli.session import opened_ledger, run, settings_of_command
+from server.cli.recording import command_actor, ledger_to_change
+from server.cli.session import run, settings_of_command
 from server.cli.terminal import Advance, progress, show, show_json
-from server.resources import prepare_home
+from server.resources import prepare_home, utc_now
 from server.settings import Settings
 from telemetry.metrics import Metrics
 
@@ -55,7 +58,7 @@ async def _rebuild(settings: Settings) -> list[Rebuilt]:
     folder = settings.home / "columnar"
     slots = slots_in(folder)
     taken = [slot for slot in slots if is_taken(slot)]
-    async with opened_ledger(settings) as ledger:
+    async with ledger_to_change(settings) as ledger:
         rebuilt = [Rebuilt(slot.name, True) for slot in taken if await _asked_for(slot)]
         left = max(len(slots), 1) - len(rebuilt)
         with ExitStack() as stack:
@@ -64,7 +67,14 @@ async def _rebuild(settings: Settings) -> list[Rebuilt]:
                 slot = stack.enter_context(take_slot(folder))
                 await _build_here(slot, ledger)
                 rebuilt.append(Rebuilt(slot.name, False))
+        await record_alone(ledger.writer, _entry(rebuilt))
     return sorted(rebuilt, key=lambda one: int(one.slot))
+
+
+def _entry(rebuilt: list[Rebuilt]) -> Entry:
+    slots = sorted(one.slot for one in rebuilt)
+    now, details = utc_now(), {"copies": slots}
+    return Entry(now, command_actor(), AdminAction.COPY_REBUILT, "columnar copies", None, details)
 
 
 def slots_in(folder: Path) -> list[Path]:

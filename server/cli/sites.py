@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from data.calendar import Weekday
+from data.postgres.admin_log import record
 from data.postgres.engine import transaction
 from data.postgres.sites import Site, all_sites, create_site
-from resolvers.sites import SiteDraft, checked
+from resolvers.sites import SiteDraft, checked, saving
 from server.cli.failures import CommandFailed
 from server.cli.options import Json
+from server.cli.recording import command_actor, ledger_to_change
 from server.cli.session import opened_ledger, run, settings_of_command
 from server.cli.terminal import say, show, show_json, show_table
 from server.resources import utc_now
@@ -62,12 +64,13 @@ async def _create(settings: Settings, draft: SiteDraft) -> Site:
         origins=tuple(draft.origins or ()),
         created_at=utc_now(),
     )
-    async with opened_ledger(settings) as ledger, transaction(ledger.writer) as connection:
+    async with ledger_to_change(settings) as ledger, transaction(ledger.writer) as connection:
         if not await create_site(connection, site):
             raise CommandFailed(
                 f"there is a site {site.site_id} already: see `footfall sites list`, and change "
                 "it by the mutation saveSite"
             )
+        await record(connection, saving(None, site, command_actor(), site.created_at))
     return site
 
 

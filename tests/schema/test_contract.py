@@ -54,6 +54,8 @@ ADDED = {
     "PartStatus",
     "ResultCache",
 }
+ADDED |= {f"AdminLog{part}" for part in ("", "Actor", "Connection", "Edge")}
+ADMIN_LOG_TAKES = ("siteId", "action", "since", "until", "first", "after")
 
 Types = dict[str, TypeDefinitionNode]
 
@@ -180,6 +182,8 @@ def test_what_goes_beyond_the_contract_is_known() -> None:
         "Query.deadLetters",
         "Query.deadLetters(after)",
         "Query.deadLetters(first)",
+        "Query.adminLog",
+        *(f"Query.adminLog({name})" for name in ADMIN_LOG_TAKES),
         "RejectionCode.INVALID_EVENT_ID",
         "RejectionCode.INVALID_TEXT",
         "RejectionCode.UNKNOWN_FIELD",

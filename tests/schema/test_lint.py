@@ -67,6 +67,7 @@ NULLABLE = {
         "ReconciledDay.ledgerEvents",
         "ReconciledDay.view",
     },
+    "it concerns no single site": {"AdminLog.siteId"},
     "a key may be without bounds": {"Viewer.expiresAt", "Viewer.site"},
 }
 # Texts that senders choose; we give them no meaning and make none.
@@ -76,7 +77,7 @@ UUIDS = {"eventId", "eventIds"}
 VERBS = ("add", "create", "delete", "ingest", "invalidate", "refresh", "remove", "replay", "retry",
          "revoke", "run", "save", "set", "verify")  # fmt: skip
 NOT_NOUNS = re.compile(r"(get|list|fetch|find|read|query|all)([A-Z]|$)")
-MOMENTS = re.compile(r"at|[a-z]\w*At|dataThrough")
+MOMENTS = re.compile(r"at|[a-z]\w*At|dataThrough|since|until")
 
 
 def answered(schema: GraphQLSchema) -> Iterator[tuple[str, str, GraphQLField]]:
@@ -160,7 +161,7 @@ def ids_are_ids(schema: GraphQLSchema) -> list[str]:
 
 
 def moments_are_named(schema: GraphQLSchema) -> list[str]:
-    """A moment is called `at` or `...At`, and what is called so is a moment."""
+    """A moment is called `at` or `...At`, a bound `since` or `until`; what is so called is one."""
     return [
         place
         for place, name, one in everything(schema)

@@ -27,6 +27,8 @@ AREAS = (
     "view",
     "reconcile",
     "cache",
+    "admin",
+    "login",
 )
 UNITS = (
     "total",
@@ -147,6 +149,10 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_job_last_success_timestamp_seconds",
         "footfall_leader",
         "footfall_leader_elections_total",
+        "footfall_admin_log_position",
+        "footfall_admin_log_breaks_total",
+        "footfall_login_failures_total",
+        "footfall_login_entries_total",
     }
 
 
