@@ -193,6 +193,8 @@ def _cohort(own: Arguments, around: Sequence[Arguments]) -> int:
 _REPORTS = ("dau", "activeUsers", "topEvents", "eventCounts", "retention", "events", "userEvents")
 OUR_PRICES = PriceList(
     weights={
+        "AdminLog.details": Fraction(20),
+        "Query.adminLog": Fraction(100),
         "Event.url": Fraction(5),
         "Event.referrer": Fraction(5),
         "Event.properties": Fraction(20),
@@ -206,6 +208,8 @@ OUR_PRICES = PriceList(
         "TopEventsReport.events": _first(1_000, "limit", 1),
         "RetentionReport.cohorts": _periods(1_100),
         "RetentionCohort.periods": _cohort,
+        "AdminLogConnection.edges": _first(1_000, depth=1),
+        "AdminLogConnection.nodes": _first(1_000, depth=1),
         "EventConnection.edges": _first(1_000, depth=1),
         "EventConnection.nodes": _first(1_000, depth=1),
         "Query.receipts": lambda arguments, _: len(arguments["eventIds"]),
