@@ -60,7 +60,9 @@ def test_there_are_four_ways_to_log_in(
 def test_none_or_two_ways_to_log_in_are_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch, login: dict[str, str]
 ) -> None:
-    with pytest.raises(InvalidSettings, match=r"^VAULT_ADDR cannot be used: it needs one way") as no:
+    with pytest.raises(
+        InvalidSettings, match=r"^VAULT_ADDR cannot be used: it needs one way"
+    ) as no:
         loaded(monkeypatch, HTTPS, login)
     assert "\n" not in str(no.value)
     assert "hush" not in str(no.value)
