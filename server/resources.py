@@ -25,7 +25,7 @@ from data.redis.wakeups import open_wakeups
 from data.resources import Resources
 from data.secrets import load_secrets
 from jobs.runner import JobRunner, open_jobs
-from jobs.table import JOBS
+from jobs.table import JOBS, REPLICA_JOBS
 from server.settings import Settings
 from telemetry.metrics import Metrics
 from telemetry.tracing import open_tracing
@@ -136,8 +136,9 @@ async def open_resources(
             tracing=tracing,
             clock=utc_now,
         )
+        jobs = (*JOBS, *REPLICA_JOBS) if ledger.reads.has_replica else JOBS
         runner = await stack.enter_async_context(
-            open_jobs(JOBS, resources, clock=utc_now, metrics=metrics, leader=leadership.leads)
+            open_jobs(jobs, resources, clock=utc_now, metrics=metrics, leader=leadership.leads)
         )
         leadership.on_elected = runner.took_over
         yield resources, runner

@@ -279,3 +279,13 @@ async def test_a_question_that_takes_too_long_is_asked_of_the_primary(
 
         assert await ledger.reads.run(slow_on_the_replica, seconds=0.3) == "primary"
         await until(lambda: replica.breaker.state is BreakerState.CLOSED)
+
+
+async def test_a_server_that_restarted_fails_nobody_who_comes_after_it(
+    replicated: Replicated, tmp_path: Path
+) -> None:
+    async with opened(replicated, tmp_path) as (ledger, _, _):
+        await asyncio.gather(*(send_heartbeat(ledger.writer) for _ in range(5)))
+        await replicated.primary.restart()
+
+        await asyncio.gather(*(send_heartbeat(ledger.writer) for _ in range(5)))
