@@ -25,7 +25,10 @@ JOBS: tuple[Job[Resources], ...] = (
         deadline=timedelta(minutes=1),
         at_start=True,
     ),
-    # So that the replica's lag is a matter of seconds on an idle primary, too.
+)
+
+# While there is a replica: so that its lag is a matter of seconds on an idle primary, too.
+REPLICA_JOBS: tuple[Job[Resources], ...] = (
     Job(
         "send_heartbeat",
         send_heartbeat,

@@ -37,7 +37,7 @@ from data.secrets import Secrets
 from data.spool.drain import Drain, DrainPace, draining
 from data.spool.store import Spool, SpoolLimits, open_spool
 from jobs.runner import JobRunner, open_jobs
-from jobs.table import JOBS
+from jobs.table import JOBS, REPLICA_JOBS
 from server.secrets import open_secrets
 from server.settings import Settings
 from telemetry.metrics import Metrics
@@ -187,8 +187,9 @@ async def open_resources(
             tracing=tracing,
             clock=utc_now,
         )
+        jobs = (*JOBS, *REPLICA_JOBS) if ledger.reads.has_replica else JOBS
         runner = await stack.enter_async_context(
-            open_jobs(JOBS, resources, clock=utc_now, metrics=metrics, leader=leadership.leads)
+            open_jobs(jobs, resources, clock=utc_now, metrics=metrics, leader=leadership.leads)
         )
         leadership.on_elected = runner.took_over
         yield resources, runner

@@ -29,8 +29,8 @@ class LedgerUnavailable(Exception):
     """The ledger cannot be reached or cannot work now; trying again later may help."""
 
 
-class LedgerConflict(LedgerUnavailable):
-    """A statement was given up as it stood in the way of another: of replaying, on a standby."""
+class StatementGivenUp(LedgerUnavailable):
+    """The server gave a statement up: it took too long, or stood in the way of others."""
 
 
 class LedgerRefused(Exception):
@@ -119,7 +119,11 @@ _REFUSALS = (
     UnicodeError,
 )
 # Also what a standby says to a statement that reads what has to be replayed away.
-_CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_GIVEN_UP = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.QueryCanceledError,
+)
 _OUTAGES = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -140,8 +144,8 @@ def ledger_errors() -> Iterator[None]:
         cause = getattr(error.orig, "__cause__", None) if isinstance(error, DBAPIError) else error
         if isinstance(cause, _REFUSALS):
             raise LedgerRefused(_gist(cause)) from error
-        if isinstance(cause, _CONFLICTS):
-            raise LedgerConflict(_gist(cause)) from error
+        if isinstance(cause, _GIVEN_UP):
+            raise StatementGivenUp(_gist(cause)) from error
         raise LedgerUnavailable(_gist(cause or error)) from error
 
 
