@@ -31,6 +31,8 @@ JOBS: tuple[Job[Resources], ...] = (
         Every(timedelta(seconds=15)),
         deadline=timedelta(minutes=5),
         at_start=True,
+        # What was not committed is done again; nobody needs to wait for it.
+        grace=timedelta(seconds=1),
         slow_after=timedelta(seconds=30),
     ),
     # In every process: each has a columnar copy of its own.
@@ -39,6 +41,7 @@ JOBS: tuple[Job[Resources], ...] = (
         reconcile,
         Every(timedelta(minutes=5)),
         deadline=timedelta(minutes=4),
+        grace=timedelta(seconds=1),
         slow_after=timedelta(seconds=30),
     ),
 )
