@@ -25,6 +25,27 @@ JOBS: tuple[Job[Resources], ...] = (
         deadline=timedelta(minutes=1),
         at_start=True,
     ),
+    # A refresh rests for nine times as long as it took, so it may come often.
+    Job(
+        "refresh_daily_users",
+        refresh_daily_users,
+        Every(timedelta(seconds=15)),
+        deadline=timedelta(minutes=5),
+        at_start=True,
+        # What was not committed is done again; nobody needs to wait for it.
+        grace=timedelta(seconds=1),
+        slow_after=timedelta(seconds=30),
+    ),
+    # In every process: each has a columnar copy of its own.
+    Job(
+        "reconcile",
+        reconcile,
+        Every(timedelta(minutes=5)),
+        deadline=timedelta(minutes=4),
+        grace=timedelta(seconds=1),
+        slow_after=timedelta(seconds=30),
+        everywhere=True,
+    ),
 )
 
 # While there is a replica: so that its lag is a matter of seconds on an idle primary, too.
@@ -34,23 +55,5 @@ REPLICA_JOBS: tuple[Job[Resources], ...] = (
         send_heartbeat,
         Every(timedelta(seconds=1)),
         deadline=timedelta(seconds=5),
-    ),
-    # A refresh rests for nine times as long as it took, so it may come often.
-    Job(
-        "refresh_daily_users",
-        refresh_daily_users,
-        Every(timedelta(seconds=15)),
-        deadline=timedelta(minutes=5),
-        at_start=True,
-        slow_after=timedelta(seconds=30),
-    ),
-    # In every process: each has a columnar copy of its own.
-    Job(
-        "reconcile",
-        reconcile,
-        Every(timedelta(minutes=5)),
-        deadline=timedelta(minutes=4),
-        slow_after=timedelta(seconds=30),
-        everywhere=True,
     ),
 )
