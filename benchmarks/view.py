@@ -20,7 +20,7 @@ from data.calendar import DateRange, Weekday
 from data.comparison import Comparison
 from data.duckdb.store import open_copy
 from data.events import Event
-from data.follower import follow_slice
+from data.follower import fetch_slice
 from data.postgres.actor_days import Effort, advance
 from data.postgres.append import append, make_partitions_ahead
 from data.postgres.daily_users import DaysAsked, daily_users
@@ -215,10 +215,12 @@ async def _measure_reconciling(bench: Bench, folder: Path) -> None:
     """Runs that compare ledger, copy and view, none of which may find a difference."""
     async with open_copy(folder / "copy.duckdb", ledger_id=str(bench.ledger.ledger_id)) as copy:
         position = 0
-        while applied := await follow_slice(bench.ledger.reader, copy, position, folder):
-            position = applied.last.position
+        rows = folder / "slice.csv"
+        while piece := await fetch_slice(bench.ledger.reads.primary, position, rows):
+            await copy.apply(rows, piece.events, piece.last)
+            position = piece.last.position
         await _bring_forward(bench.ledger.writer)
-        comparison, runs = Comparison(bench.ledger.reader), []
+        comparison, runs = Comparison(bench.ledger.reads), []
         for _ in range(6):
             started = perf_counter()
             findings = await comparison.compare(copy, position, datetime.now(UTC).date())

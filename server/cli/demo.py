@@ -27,7 +27,8 @@ from server.cli.serve import (
 )
 from server.cli.session import configure_command_logs, opened_ledger, run, service_keys
 from server.cli.terminal import say, show, waiting
-from server.resources import ledger_address, prepare_home, utc_now
+from server.clock import utc_now
+from server.resources import ledger_address, prepare_home
 from server.settings import Settings
 from telemetry.logs import configure_logs
 

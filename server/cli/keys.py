@@ -29,7 +29,7 @@ from server.cli.session import (
     settings_of_command,
 )
 from server.cli.terminal import say, show, show_json, show_table
-from server.resources import utc_now
+from server.clock import utc_now
 from server.settings import Settings
 
 
