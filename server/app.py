@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -21,8 +22,9 @@ from server.collect import Collect
 from server.connections import open_connections
 from server.graphiql import GraphiQL
 from server.graphql import GraphQL, View
-from server.health import health, live, metrics
-from server.middleware import Correlation
+from server.headers import OF_COLLECT
+from server.health import MetricsPage, health, live
+from server.middleware import Correlation, Guards
 from server.resources import open_resources
 from server.settings import Settings
 from server.websocket import WebSocket
@@ -42,7 +44,7 @@ class _Application(FastAPI):
     ) -> None:
         super().__init__(**options)
         self._endpoints: Mapping[str, Mapping[str, ASGIApp]] = {
-            "http": {path: Correlation(endpoint) for path, endpoint in http.items()},
+            "http": http,
             "websocket": websocket,
         }
 
@@ -74,23 +76,24 @@ def create_app(settings: Settings) -> FastAPI:
     operations = _operations(settings)
     streams = SharedStreams(operations)
     page = None if settings.is_production else GraphiQL()
+    metrics = MetricsPage(settings.trusted_proxies if settings.is_production else None)
+    guards = Guards(strict_behind=settings.trusted_proxies if settings.is_production else None)
+    graphql = Correlation(_graphql(settings, operations, streams, page), guards)
+    collect = Correlation(Collect(settings.trusted_proxies), replace(guards, headers=OF_COLLECT))
+    pages = dict.fromkeys(page.paths, Correlation(page, guards)) if page else {}
     return _Application(
-        http={
-            "/collect": Collect(settings.trusted_proxies),
-            "/graphql": _graphql(settings, operations, streams, page),
-            **(dict.fromkeys(page.paths, page) if page else {}),
-        },
+        http={"/collect": collect, "/graphql": graphql, **pages},
         websocket={"/graphql": WebSocket(operations, streams, settings.cors_origins)},
         title="Footfall",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        middleware=[Middleware(Correlation)],
+        middleware=[Middleware(Correlation, guards)],
         routes=[
             Route("/health", health),
             Route("/health/live", live),
-            Route("/metrics", metrics),
+            Route("/metrics", metrics.get),
         ],
     )
 

@@ -114,7 +114,7 @@ class Collect:
         if scope["method"] == "HEAD":
             return Answer(200, b"", b"image/gif", _NOT_KEPT)
         query = scope["query_string"]
-        address = client_address(scope, headers, self.trusted_proxies)
+        address = client_address(scope, self.trusted_proxies)
         request = _Request(headers, address, "pixel", len(query))
         try:
             outcome = await _take(resources, request, [_pixel_event(query)], None)
@@ -133,7 +133,7 @@ class Collect:
         headers: Mapping[bytes, bytes],
         receive: Receive,
     ) -> Answer:
-        address = client_address(scope, headers, self.trusted_proxies)
+        address = client_address(scope, self.trusted_proxies)
         request = _Request(headers, address, "collect")
         cors = _cors(headers)
         try:

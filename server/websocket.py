@@ -21,6 +21,7 @@ from schema.shared_streams import SharedStreams
 from server import websocket_messages as messages
 from server.connections import Connection, Connections, Ended, Outlet, PeerGone
 from server.graphql_request import key_of
+from server.headers import OF_API
 from server.responses import encode_json
 from server.websocket_messages import ClientMessage, Complete, Init, Ping, Subscribe
 from telemetry.logs import bind_correlation_id, current_correlation_id, new_correlation_id
@@ -80,7 +81,7 @@ async def _refuse(scope: Scope, outlet: Outlet) -> None:
         return
     message = "pages of this origin may not connect; CORS_ORIGINS says which may"
     body = encode_json({"errors": [coded(Code.FORBIDDEN, message).formatted]})
-    headers = [(b"content-type", b"application/json")]
+    headers = [(b"content-type", b"application/json"), *OF_API]
     await outlet({"type": "websocket.http.response.start", "status": 403, "headers": headers})
     await outlet({"type": "websocket.http.response.body", "body": body})
 
