@@ -14,6 +14,7 @@ from data.persisted import PersistedQueries
 from data.postgres.directory import Directory
 from data.postgres.ledger import Ledger
 from data.postgres.salts import SaltKeeper
+from data.rate_limits import RateLimits
 from data.redis.client import RedisConnection
 from data.secrets import Secrets
 from telemetry.metrics import Metrics
@@ -35,6 +36,7 @@ class Resources:
     salts: SaltKeeper
     persisted: PersistedQueries
     redis: RedisConnection | None
+    rate_limits: RateLimits | None
     secrets: Secrets
     metrics: Metrics
     tracing: Tracing

@@ -8,6 +8,7 @@ from datetime import datetime
 from data.postgres.keys import DocumentsMode, Scope
 from data.resources import Resources
 from resolvers.loaders import Loaders
+from resolvers.rate_limits import Meter
 from resolvers.throttle import Throttle
 
 
@@ -25,7 +26,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One request. `body_bytes` is the size of its body, by which its memory is reckoned."""
+    """One request. `body_bytes` is the size of its body, by which its memory is reckoned.
+
+    `meter` counts it; None where nothing is counted.
+    """
 
     resources: Resources
     caller: Caller
@@ -33,3 +37,4 @@ class Context:
     loaders: Loaders
     throttle: Throttle = field(default_factory=Throttle)
     body_bytes: int = 0
+    meter: Meter | None = None

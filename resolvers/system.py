@@ -10,6 +10,7 @@ from enum import StrEnum
 from data.event_store import StoreUnavailable
 from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from data.postgres.feed import feed_state
+from data.rate_limits import RateLimits
 from data.redis.client import RedisConnection
 from data.resources import Resources
 from resolvers.access import require_service_wide
@@ -54,8 +55,11 @@ async def system_state(resources: Resources) -> SystemState:
     )
     columnar, copy_position, through = await _columnar_part(resources)
     redis = [_redis_part(resources.redis)] if resources.redis else []
+    limits = (
+        [_limits_part(resources.rate_limits)] if resources.redis and resources.rate_limits else []
+    )
     return SystemState(
-        parts=[ledger[0], replica[0], columnar, *redis],
+        parts=[ledger[0], replica[0], columnar, *redis, *limits],
         data_through=through,
         ledger_position=replica[1] if replica[1] is not None else ledger[1],
         copy_position=copy_position,
@@ -93,6 +97,13 @@ def _redis_part(redis: RedisConnection) -> Part:
     if redis.is_available:
         return Part("redis", PartStatus.OK, "persisted queries and wake-ups are shared")
     return Part("redis", PartStatus.DOWN, "Redis does not answer; this process does without it")
+
+
+def _limits_part(limits: RateLimits) -> Part:
+    name = "rate_limits"
+    if limits.windows.is_shared:
+        return Part(name, PartStatus.OK, "all processes count together")
+    return Part(name, PartStatus.DEGRADED, "each process counts for itself, as Redis is away")
 
 
 async def system(ctx: Context) -> SystemState:

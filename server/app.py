@@ -24,6 +24,7 @@ from server.graphiql import GraphiQL
 from server.graphql import GraphQL, View
 from server.headers import OF_COLLECT
 from server.health import MetricsPage, health, live
+from server.metering import TOLD
 from server.middleware import Correlation, Guards
 from server.resources import open_resources
 from server.settings import Settings
@@ -83,7 +84,11 @@ def create_app(settings: Settings) -> FastAPI:
     pages = dict.fromkeys(page.paths, Correlation(page, guards)) if page else {}
     return _Application(
         http={"/collect": collect, "/graphql": graphql, **pages},
-        websocket={"/graphql": WebSocket(operations, streams, settings.cors_origins)},
+        websocket={
+            "/graphql": WebSocket(
+                operations, streams, settings.cors_origins, settings.trusted_proxies
+            )
+        },
         title="Footfall",
         lifespan=lifespan,
         docs_url=None,
@@ -121,6 +126,7 @@ def _graphql(
         streams,
         View(
             profile=settings.graphql_status_profile,
+            trusted_proxies=settings.trusted_proxies,
             keys_preflight=not settings.is_production,
             page=page,
         ),
@@ -142,6 +148,6 @@ def _graphql(
             "x-apollo-operation-name",
             "x-correlation-id",
         ],
-        expose_headers=["etag", "retry-after", "x-correlation-id"],
+        expose_headers=["etag", "retry-after", "x-correlation-id", *TOLD],
         max_age=86_400,
     )

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from uuid import UUID
 
 from data.columnar import open_columnar, take_slot
 from data.follower import Follower, following
@@ -18,8 +19,10 @@ from data.postgres.directory import Directory
 from data.postgres.engine import parse_url
 from data.postgres.ledger import LedgerAddress, open_ledger
 from data.postgres.salts import SaltKeeper
+from data.rate_limits import OwnWindows, RateLimits, Rates, Windows
 from data.redis.client import RedisConnection, open_redis
 from data.redis.documents import SharedPersistedQueries
+from data.redis.limits import SharedWindows
 from data.redis.wakeups import open_wakeups
 from data.resources import Resources
 from data.secrets import load_secrets
@@ -123,6 +126,7 @@ async def open_resources(
                 else OwnPersistedQueries(metrics.persisted)
             ),
             redis=redis,
+            rate_limits=_rate_limits(settings, redis, ledger.ledger_id, metrics),
             secrets=secrets,
             metrics=metrics,
             tracing=tracing,
@@ -136,6 +140,25 @@ async def open_resources(
 
 async def _enter_redis(stack: AsyncExitStack, url: str, metrics: Metrics) -> RedisConnection | None:
     return await stack.enter_async_context(open_redis(url, metrics.redis)) if url else None
+
+
+def _rate_limits(
+    settings: Settings, redis: RedisConnection | None, ledger_id: UUID, metrics: Metrics
+) -> RateLimits | None:
+    """What counts requests; None where there is no limit, and nothing to count."""
+    rates = Rates(
+        settings.rate_limit_requests,
+        settings.rate_limit_ingest_requests,
+        settings.rate_limit_window_seconds,
+    )
+    if not rates:
+        return None
+    windows: Windows = (
+        SharedWindows(redis, f"footfall:{ledger_id}:rates", metrics.rate_limits)
+        if redis
+        else OwnWindows()
+    )
+    return RateLimits(rates, windows, ledger_id, metrics.rate_limits)
 
 
 async def _always() -> bool:
