@@ -22,6 +22,7 @@ _DAU = (
     'query ($range: DateRange!) { dau(siteId: "bench", range: $range)'
     " { points { date users complete } total meta { timezone exact } } }"
 )
+_DAU_BEGINS = '{"data":{"dau":{"points":['
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +100,20 @@ def _questions(service: Service) -> list[Question]:
     return [
         Question(
             "typename",
-            Hits("/graphql", "POST", json.dumps({"query": "{ __typename }"}), post),
+            Hits(
+                "/graphql",
+                "POST",
+                json.dumps({"query": "{ __typename }"}),
+                post,
+                begins='{"data":{"__typename":"Query"}',
+            ),
             Mark("at least", 0.20),
         ),
-        Question("dau_365_get_hit", Hits(path, headers=preflight), Mark("at least", 0.20)),
+        Question(
+            "dau_365_get_hit",
+            Hits(path, headers=preflight, begins=_DAU_BEGINS),
+            Mark("at least", 0.20),
+        ),
         Question(
             "dau_365_get_304",
             Hits(path, headers={**preflight, "If-None-Match": tag}, status=304),
@@ -115,6 +126,7 @@ def _questions(service: Service) -> list[Question]:
                 "POST",
                 json.dumps({"query": _DAU, "variables": {"range": days}}),
                 post,
+                begins=_DAU_BEGINS,
             ),
             None,
         ),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from data.postgres.keys import DocumentsMode, Scope
 from data.resources import Resources
@@ -24,8 +26,8 @@ class Caller:
     documents: DocumentsMode = DocumentsMode.APQ
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+# A struct, as every request makes one: a frozen data class takes six times as long.
+class Context(msgspec.Struct, frozen=True):
     """One request. `body_bytes` is the size of its body, by which its memory is reckoned.
 
     `meter` counts it; None where nothing is counted.
@@ -35,6 +37,6 @@ class Context:
     caller: Caller
     now: datetime
     loaders: Loaders
-    throttle: Throttle = field(default_factory=Throttle)
+    throttle: Throttle = msgspec.field(default_factory=Throttle)
     body_bytes: int = 0
     meter: Meter | None = None

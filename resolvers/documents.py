@@ -14,6 +14,8 @@ from functools import partial
 from hashlib import sha256 as hash_of
 from typing import Protocol
 
+import msgspec
+
 from data.persisted import PersistedQueries
 from data.postgres.directory import Directory
 from data.postgres.engine import LedgerUnavailable
@@ -47,8 +49,8 @@ class DocumentStores(Protocol):
         """Trusted documents."""
 
 
-@dataclass(frozen=True, slots=True)
-class AskedDocument:
+# Both are structs, as every request makes one of each.
+class AskedDocument(msgspec.Struct, frozen=True):
     """How a request says what is to be run.
 
     `persisted` is `extensions.persistedQuery` as it was sent; `document_id` is
@@ -60,15 +62,13 @@ class AskedDocument:
     document_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentText:
-    """A text to be run, and whether it is a trusted document's.
+class DocumentText(msgspec.Struct, frozen=True):
+    """A text to be run.
 
     `keep` is to be awaited once the text has been parsed and validated; it never raises.
     """
 
     text: str
-    is_trusted: bool = False
     keep: Callable[[], Awaitable[None]] | None = None
 
 
@@ -133,7 +133,7 @@ async def _any(
     # A client whose ids are not hashes sends both where an earlier version had not that document.
     if name.is_hash or index.hash_of(name.text, site_id) != sha256:
         raise _mismatch()
-    return DocumentText(query, is_trusted=True)
+    return DocumentText(query)
 
 
 async def _trusted(
@@ -149,7 +149,7 @@ async def _trusted(
         raise Forbidden(_NOT_TRUSTED)
     if name and name.text != sha256 and index.hash_of(name.text, site_id) != sha256:
         raise _mismatch()
-    return DocumentText(query, is_trusted=True)
+    return DocumentText(query)
 
 
 async def _trusted_by_name(directory: Directory, site_id: str | None, name: _Name) -> DocumentText:
@@ -160,7 +160,7 @@ async def _trusted_by_name(directory: Directory, site_id: str | None, name: _Nam
     text = await directory.document_text(sha256) if sha256 else None
     if text is None:
         raise PersistedQueryNotFound
-    return DocumentText(text, is_trusted=True)
+    return DocumentText(text)
 
 
 def _name(asked: AskedDocument) -> _Name | None:

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from math import ceil
 
+import msgspec
+
 from resolvers.errors import QueryTooExpensive, RateLimited
 
 # Keys whose budgets are remembered. A forgotten one begins anew with a full budget, which whoever
@@ -27,8 +29,8 @@ class Allowance:
     seconds: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class ThrottleState:
+# A struct, as every operation is told its own.
+class ThrottleState(msgspec.Struct, frozen=True):
     """What is left of a key's budget, in points; `restore_rate` is per second."""
 
     maximum: int
@@ -97,9 +99,8 @@ class Throttle:
                 self._accounts.popitem(last=False)
             return account
         self._accounts.move_to_end(key_id)
-        elapsed = max(0.0, at - account.seen_at)
-        account.available = min(
-            allowance.maximum, account.available + elapsed * allowance.restore_rate
-        )
+        if at > account.seen_at:
+            account.available += (at - account.seen_at) * allowance.restore_rate
+        account.available = min(account.available, allowance.maximum)
         account.seen_at = at
         return account

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from graphql import DocumentNode, GraphQLError, GraphQLSchema, OperationDefinitionNode
 
 from schema.cost import CostModel, CostPlan
+from schema.execution import FastExecutor, Variables, build_executor
 from schema.limits import LIMITS, Shape, measure, parse_document, problems
 from schema.validation import MAX_MISTAKES, validate_document
 from telemetry.metrics import OperationType
@@ -29,12 +30,16 @@ class BadDocument(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of a document with all that is known before its variables are."""
+    """One operation of a document with all that is known before its variables are.
+
+    `executor` has neither variables nor a context: each execution is begun from it.
+    """
 
     node: OperationDefinitionNode
     kind: OperationType
     shape: Shape
     cost: CostPlan
+    executor: FastExecutor
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,14 @@ class Documents:
                 kind=node.operation.value,
                 shape=shapes[name],
                 cost=self._costs.plan(ast, node),
+                executor=build_executor(
+                    self.schema,
+                    ast,
+                    node,
+                    Variables({}, {}),
+                    None,
+                    hide_suggestions=self.hide_suggestions,
+                ),
             )
             for node in ast.definitions
             if isinstance(node, OperationDefinitionNode)

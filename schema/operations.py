@@ -13,6 +13,7 @@ from enum import Enum, auto
 from time import monotonic, perf_counter
 from typing import Any
 
+import msgspec
 from graphql import ExecutionResult, Executor, GraphQLError, GraphQLSchema
 
 from data.postgres.keys import Scope
@@ -24,7 +25,7 @@ from resolvers.loaders import Loaders
 from resolvers.rate_limits import Meter
 from resolvers.throttle import Throttle
 from schema.documents import BadDocument, Document, Documents, Operation
-from schema.execution import Variables, build_executor, coerce_variables, source_events
+from schema.execution import FastExecutor, Variables, coerce_variables, source_events
 from schema.metering import rate_kind
 from schema.presenting import coded, codes_of, presentable, presented, refused, unexpected
 from telemetry.metrics import OperationOutcome, OperationType, RateKind
@@ -64,19 +65,18 @@ class RequestRefused(Exception):
         self.kind: OperationType = kind
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+# Both are structs, as every request makes one of each.
+class Request(msgspec.Struct, frozen=True):
     """A GraphQL request, however it came. Its parts have the right types already."""
 
     query: str | None = None
     variables: Mapping[str, Any] | None = None
     operation_name: str | None = None
-    extensions: Mapping[str, Any] = field(default_factory=dict)
+    extensions: Mapping[str, Any] = msgspec.field(default_factory=dict)
     document_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """An operation that may run. `cost` is in points."""
 
     document: Document
@@ -153,7 +153,9 @@ class Operations:
         self, request: Request, context: Context, allowed: frozenset[OperationType]
     ) -> Prepared:
         text = await self._text(request, context)
-        document = await self._document(text)
+        document = self._document(text.text)
+        if text.keep is not None:
+            await text.keep()
         operation = document.operation(request.operation_name)
         if operation is None:
             raise RequestRefused([_no_operation(document, request)], Reason.REQUEST)
@@ -189,15 +191,12 @@ class Operations:
         except Refusal as refusal:
             raise RequestRefused([refused(refusal)], Reason.PERSISTED) from None
 
-    async def _document(self, text: DocumentText) -> Document:
+    def _document(self, text: str) -> Document:
         try:
-            document = self.documents.of(text.text)
+            return self.documents.of(text)
         except BadDocument as bad:
             code = codes_of(bad.errors)[0]
             raise RequestRefused(bad.errors, _REASONS[code]) from None
-        if text.keep is not None:
-            await text.keep()
-        return document
 
     def _require_introspection(self, operation: Operation, caller: Caller) -> None:
         if not operation.shape.uses_introspection or self.policy.is_introspection_open:
@@ -231,16 +230,19 @@ class Operations:
             result = presented(await self._run(prepared))
         actual = _actual_cost(prepared, result)
         unused = max(0, prepared.cost - actual)
-        extensions = self._settled(prepared, actual, unused=unused, with_throttle=with_throttle)
+        result.extensions = self._settled(
+            prepared, actual, unused=unused, with_throttle=with_throttle
+        )
         self._count(context, prepared.kind, result, perf_counter() - started)
-        return ExecutionResult(result.data, result.errors, extensions)
+        return result
 
     async def _run(self, prepared: Prepared) -> ExecutionResult:
         seconds = self.throttle.allowance.seconds
         loaders = prepared.context.loaders
         try:
-            result = self._executor(prepared).execute_operation()
-            if isinstance(result, Awaitable):
+            result = _executor(prepared).execute_operation()
+            # Asked in this order, as an abstract class takes long to say no.
+            if not isinstance(result, ExecutionResult) and isinstance(result, Awaitable):
                 async with asyncio.timeout(seconds):
                     result = await result
         except TimeoutError:
@@ -252,22 +254,12 @@ class Operations:
         assert isinstance(result, ExecutionResult)
         return result
 
-    def _executor(self, prepared: Prepared) -> Executor[None]:
-        return build_executor(
-            self.schema,
-            prepared.document.ast,
-            prepared.operation.node,
-            prepared.variables,
-            prepared.context,
-            hide_suggestions=self.policy.hide_suggestions,
-        )
-
     async def subscribe(self, prepared: Prepared) -> AsyncGenerator[ExecutionResult, None]:
         """One result for each event of a subscription; raises `RequestRefused`.
 
         Close it when nobody reads it any more.
         """
-        executor = self._executor(prepared)
+        executor = _executor(prepared)
         source = await source_events(executor)
         if isinstance(source, ExecutionResult):
             errors = list(map(presentable, source.errors or ()))
@@ -308,8 +300,13 @@ class Operations:
         metrics.operations[kind, outcome].inc()
         if seconds is not None:
             metrics.operation_seconds[kind].observe(seconds)
-        for code in codes_of(errors):
-            metrics.errors.labels(code).inc()
+        if errors:
+            for code in codes_of(errors):
+                metrics.errors.labels(code).inc()
+
+
+def _executor(prepared: Prepared) -> FastExecutor:
+    return prepared.operation.executor.begun(prepared.variables, prepared.context)
 
 
 async def _over_limit(
@@ -326,8 +323,8 @@ async def _over_limit(
 
 
 def _actual_cost(prepared: Prepared, result: ExecutionResult) -> int:
-    errors = result.errors or ()
-    if any(isinstance(error.original_error, TimedOut) for error in errors):
+    errors = result.errors
+    if errors and any(isinstance(error.original_error, TimedOut) for error in errors):
         return prepared.cost  # it had the stores at work for as long as may be
     if result.data is None and prepared.kind == "mutation" and _is_of_several(prepared):
         return prepared.cost  # one failed and took the answers of those along that were done

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gzip
 import zlib
 from asyncio import to_thread
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 
-from starlette.types import Receive
+from msgspec.structs import replace
+from starlette.types import Message, Receive
 
 from data.events import MAX_BODY_BYTES
 from server.negotiation import takes_gzip
@@ -48,16 +48,20 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
         raise BodyProblem(413, _TOO_LARGE)
-    body = await _receive_all(receive)
+    message = await receive()
+    body = message.get("body", b"")
+    if message.get("more_body") or message["type"] == "http.disconnect":
+        body = await _receive_all(receive, message)
+    elif len(body) > MAX_BODY_BYTES:
+        raise BodyProblem(413, _TOO_LARGE)
     return _gunzip(body) if encoding in (b"gzip", b"x-gzip") else body
 
 
-async def _receive_all(receive: Callable[[], Awaitable[object]]) -> bytes:
+async def _receive_all(receive: Receive, message: Message) -> bytes:
+    """A body that comes in several messages, of which the first is there."""
     parts: list[bytes] = []
     size = 0
     while True:
-        message = await receive()
-        assert isinstance(message, dict)  # ASGI
         if message["type"] == "http.disconnect":
             raise ClientGone
         part = message.get("body", b"")
@@ -66,7 +70,8 @@ async def _receive_all(receive: Callable[[], Awaitable[object]]) -> bytes:
             raise BodyProblem(413, _TOO_LARGE)
         parts.append(part)
         if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            return b"".join(parts)
+        message = await receive()
 
 
 def _gunzip(body: bytes) -> bytes:

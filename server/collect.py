@@ -166,7 +166,7 @@ class Collect:
             wait = ((b"retry-after", str(busy.retry_after).encode()),)
             return Answer(503, _error(busy.code.value, busy.message), headers=(*cors, *wait))
         answer = _batch_answer(outcome) if is_batch else _single_answer(outcome)
-        return replace(answer, headers=cors)
+        return msgspec.structs.replace(answer, headers=cors)
 
 
 def _pixel_answer(reason: str | None) -> Answer:

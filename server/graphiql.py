@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from server.headers import GUARDS
 from server.negotiation import takes_gzip
-from server.responses import Answer, Header, encode_json, send_answer
+from server.responses import Answer, Header, encode_json, is_known_tag, send_answer
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "web" / "graphiql" / "build"
@@ -155,13 +155,13 @@ def _read(file: _File) -> _Body:
 
 async def _send(send: Send, file: _File, body: _Body, headers: Mapping[bytes, bytes]) -> None:
     zipped = takes_gzip(headers.get(b"accept-encoding", b""))
-    tag = f"{body.tag}-gzip" if zipped else body.tag
+    etag = f'"{body.tag}-gzip"'.encode() if zipped else f'"{body.tag}"'.encode()
     caching: tuple[Header, ...] = (
         (b"cache-control", file.caching),
-        (b"etag", f'"{tag}"'.encode()),
+        (b"etag", etag),
         (b"vary", b"Accept, Accept-Encoding"),
     )
-    if f'"{tag}"'.encode() in headers.get(b"if-none-match", b""):
+    if is_known_tag(headers, etag):
         not_modified = [*caching, *_ON_ALL]
         await send({"type": "http.response.start", "status": 304, "headers": not_modified})
         await send({"type": "http.response.body"})

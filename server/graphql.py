@@ -12,7 +12,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from data.resources import Resources
 from resolvers.access import authenticate
-from resolvers.context import Caller
 from resolvers.errors import (
     Code,
     Overloaded,
@@ -110,10 +109,13 @@ class GraphQL:
             return
         media_type = preferred(headers.get(b"accept", b""), _OFFERED)
         meter = meter_of(scope, self.view.trusted_proxies)
-        if meter is not None:
-            send = telling(send, meter)
+        send = send if meter is None else telling(send, meter)
         try:
-            caller = await self._admitted(scope, headers, media_type, meter)
+            _require_served(scope["method"], media_type)
+            resources: Resources = scope["state"]["resources"]
+            caller = await authenticate(resources, key_of(headers), resources.clock())
+            if meter is not None:
+                meter.key_id = caller.key_id
             exchange = Exchange(scope, receive, send, headers, media_type or JSON, caller, meter)
             answer = await (self._get if scope["method"] == "GET" else self._post)(exchange)
         except Refusal as refusal:
@@ -141,20 +143,6 @@ class GraphQL:
         except RateLimited as limited:
             return self._refused([refused(limited)], Reason.THROTTLED, media_type)
         return answer
-
-    async def _admitted(
-        self, scope: Scope, headers: Headers, media_type: bytes | None, meter: Meter | None
-    ) -> Caller:
-        if scope["method"] not in ("GET", "POST"):
-            raise BadRequest(405, "use GET or POST", (_ALLOW,))
-        if media_type is None:
-            offered = b" or ".join(_OFFERED).decode()
-            raise BadRequest(406, f"the Accept header must allow {offered}")
-        resources: Resources = scope["state"]["resources"]
-        caller = await authenticate(resources, key_of(headers), resources.clock())
-        if meter is not None:
-            meter.key_id = caller.key_id
-        return caller
 
     async def _post(self, exchange: Exchange) -> Answer | Sending:
         asked = await read_post(exchange.headers, exchange.receive)
@@ -266,6 +254,14 @@ class GraphQL:
         error = coded(Code.BAD_USER_INPUT, bad.message)
         body = encode_json({"errors": [error.formatted]})
         return Answer(status, body, _PLAIN, (_NO_STORE, *bad.headers))
+
+
+def _require_served(method: str, media_type: bytes | None) -> None:
+    if method not in ("GET", "POST"):
+        raise BadRequest(405, "use GET or POST", (_ALLOW,))
+    if media_type is None:
+        offered = b" or ".join(_OFFERED).decode()
+        raise BadRequest(406, f"the Accept header must allow {offered}")
 
 
 def _wants_page(scope: Scope, headers: Headers) -> bool:

@@ -100,10 +100,9 @@ def is_preflighted(headers: Headers, *, by_key: bool) -> bool:
 
     `by_key`: a header with a key counts too. It does only where no proxy might have added it.
     """
-    if any(headers.get(name) for name in _PREFLIGHT_HEADERS):
-        return True
-    if by_key and any(headers.get(name) for name in _KEY_HEADERS):
-        return True
+    for name in _PREFLIGHT_HEADERS + _KEY_HEADERS if by_key else _PREFLIGHT_HEADERS:
+        if headers.get(name):
+            return True
     return media_type_of(headers.get(b"content-type", b"")).essence not in _FORM_TYPES
 
 

@@ -18,7 +18,7 @@ from starlette.types import Send
 
 from server.bodies import COMPRESSED_BYTES, THREAD_BYTES, compressed
 from server.negotiation import takes_gzip
-from server.responses import Header
+from server.responses import Header, is_known_tag
 
 MAX_BYTES = 64 * 1024 * 1024
 # One answer may take no more than this part of it all.
@@ -92,20 +92,12 @@ async def send_kept(
     is_long = len(kept.body) >= COMPRESSED_BYTES
     is_zipped = is_long and takes_gzip(headers.get(b"accept-encoding", b""))
     variant = await kept.zipped() if is_zipped else kept.plain
-    wanted = headers.get(b"if-none-match")
-    is_known = wanted is not None and _names(wanted, variant.etag)
+    is_known = is_known_tag(headers, variant.etag)
     status, head, body = (
         (304, variant.not_modified, b"") if is_known else (200, variant.ok, variant.body)
     )
     await send({"type": "http.response.start", "status": status, "headers": [*head, *more]})
     await send({"type": "http.response.body", "body": body})
-
-
-def _names(if_none_match: bytes, etag: bytes) -> bool:
-    """Whether the header names the tag, by weak comparison as RFC 9110 has it (13.1.2)."""
-    if if_none_match in (etag, b"*"):
-        return True
-    return any(one.strip().removeprefix(b"W/") == etag for one in if_none_match.split(b","))
 
 
 @dataclass(frozen=True, slots=True)

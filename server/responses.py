@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from starlette.types import Send
@@ -13,14 +12,23 @@ Header = tuple[bytes, bytes]
 encode_json = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """One complete answer."""
 
     status: int
     body: bytes = b""
     content_type: bytes = b"application/json"
     headers: tuple[Header, ...] = ()
+
+
+def is_known_tag(headers: Mapping[bytes, bytes], etag: bytes) -> bool:
+    """Whether `If-None-Match` names the tag, by weak comparison as RFC 9110 has it (13.1.2)."""
+    names = headers.get(b"if-none-match")
+    if names is None:
+        return False
+    if names in (etag, b"*"):
+        return True
+    return any(one.strip().removeprefix(b"W/") == etag for one in names.split(b","))
 
 
 async def send_answer(send: Send, answer: Answer, more: Iterable[Header] = ()) -> None:

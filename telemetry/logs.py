@@ -8,8 +8,6 @@ apscheduler, warnings) take the same way.
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from json import dumps
@@ -56,16 +54,24 @@ def current_correlation_id() -> str | None:
     return _bound_id.get()
 
 
-@contextmanager
-def bind_correlation_id(value: str) -> Iterator[str]:
+class bind_correlation_id:  # noqa: N801 - it reads as the verb that it stands for
     """Every line written inside carries `value`; the id that was bound before comes back after."""
-    before = _bound_id.get()
-    _bound_id.set(value)
-    try:
-        yield value
-    finally:
+
+    # A class, as every request binds one: a generator takes four times as long.
+    __slots__ = ("_before", "_value")
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        self._before: str | None = None
+
+    def __enter__(self) -> str:
+        self._before = _bound_id.get()
+        _bound_id.set(self._value)
+        return self._value
+
+    def __exit__(self, *_: object) -> None:
         # No token: a generator may be closed in another context than it was begun in.
-        _bound_id.set(before)
+        _bound_id.set(self._before)
 
 
 def configure_logs(*, level: str, json: bool, stream: TextIO | None = None) -> None:

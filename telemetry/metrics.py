@@ -22,6 +22,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from telemetry.tallies import Spread, Spreads, Tallies, Tally
+
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
 IngestOutcome = Literal["accepted", "duplicate", "rejected", "overloaded", "unavailable"]
 CommitOutcome = Literal["committed", "failed"]
@@ -47,13 +49,13 @@ class HttpMetrics:
     """What the door sees: one observation per request."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
+        self.requests = Tallies(
             "footfall_http_requests_total",
             "HTTP requests answered, by method, route template and status.",
             ["method", "route", "status"],
             registry=registry,
         )
-        self.request_seconds = Histogram(
+        self.request_seconds = Spreads(
             "footfall_http_request_duration_seconds",
             "Time from the arrival of a request to the end of its answer, by route template.",
             ["route"],
@@ -61,7 +63,7 @@ class HttpMetrics:
             registry=registry,
         )
         # Looking a child up by its labels takes longer than counting.
-        self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._counted: dict[tuple[str, str, int], tuple[Tally, Spread]] = {}
 
     def observe(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """Counts one answered request.
@@ -82,13 +84,13 @@ class GraphqlMetrics:
     """What GraphQL operations come to."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        operations = Counter(
+        operations = Tallies(
             "footfall_graphql_operations_total",
             "GraphQL operations executed, by type and by outcome (partial: data and errors).",
             ["operation_type", "outcome"],
             registry=registry,
         )
-        operation_seconds = Histogram(
+        operation_seconds = Spreads(
             "footfall_graphql_operation_duration_seconds",
             "Time to execute one GraphQL operation, parsing and validation included, by type.",
             ["operation_type"],
@@ -97,10 +99,10 @@ class GraphqlMetrics:
         )
         types: tuple[OperationType, ...] = get_args(OperationType)
         outcomes: tuple[OperationOutcome, ...] = get_args(OperationOutcome)
-        self.operations: Mapping[tuple[OperationType, OperationOutcome], Counter] = {
+        self.operations: Mapping[tuple[OperationType, OperationOutcome], Tally] = {
             pair: operations.labels(*pair) for pair in product(types, outcomes)
         }
-        self.operation_seconds: Mapping[OperationType, Histogram] = {
+        self.operation_seconds: Mapping[OperationType, Spread] = {
             kind: operation_seconds.labels(kind) for kind in types
         }
         self.errors = Counter(

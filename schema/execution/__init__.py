@@ -34,7 +34,7 @@ Variables (`inputs`) it does not take:
   place of a list.
 """
 
-from schema.execution.executor import build_executor, source_events
+from schema.execution.executor import FastExecutor, build_executor, source_events
 from schema.execution.inputs import Variables, coerce_variables
 
-__all__ = ["Variables", "build_executor", "coerce_variables", "source_events"]
+__all__ = ["FastExecutor", "Variables", "build_executor", "coerce_variables", "source_events"]

@@ -21,7 +21,8 @@ from graphql import (
     default_type_resolver,
 )
 from graphql.execution.collect_fields import FieldDetailsList, FragmentDetails
-from graphql.pyutils import AwaitableOrValue, Path
+from graphql.execution.executor import CollectedErrors
+from graphql.pyutils import AwaitableOrValue, Path, RefMap
 from graphql.type import assert_valid_schema
 
 from schema.execution.inputs import Variables
@@ -36,6 +37,27 @@ class FastExecutor(Executor[Any]):
         super().__init__(*args, **kwargs)
         # By place in the document and type. The place is kept so that its id stays its own.
         self._columns: dict[tuple[int, int], tuple[FieldDetailsList, Column | None]] = {}
+
+    def begun(self, variables: Variables, context: Any) -> FastExecutor:
+        """An execution of the same operation, with nothing known of any other.
+
+        graphql-core makes its executors for the events of a subscription by copying, too: all but
+        what is set here is the same for every execution. An executor made anew also refers to
+        itself, and would wait for the garbage collector.
+        """
+        executor = object.__new__(FastExecutor)
+        executor.__dict__ = {
+            **self.__dict__,
+            "variable_values": variables,
+            "context_value": context,
+            "collected_errors": CollectedErrors(),
+            "pending_incremental_futures": set(),
+            "background_futures": set(),
+            "_relevant_sub_fields": {},
+            "_stream_usages": RefMap(),
+            "_columns": {},
+        }
+        return executor
 
     def complete_list_value(  # noqa: PLR0913, PLR0917 - graphql-core's own
         self,

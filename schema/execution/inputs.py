@@ -84,7 +84,9 @@ def coerce_variables(
     Of more than 50 errors the first 50 come, and one that says so. Values that the operation does
     not declare are ignored.
     """
-    definitions = operation.variable_definitions or ()
+    definitions = operation.variable_definitions
+    if not definitions:
+        return Variables({}, {})
     sent = dict(raw or {})
     try:
         return _coerced(schema, definitions, sent)

@@ -123,7 +123,7 @@ async def test_a_text_is_found_by_its_hash_once_it_was_accepted(stores: Stores) 
     assert sent.keep is not None
     await sent.keep()
 
-    assert (sent.text, sent.is_trusted) == (PLAIN, False)
+    assert sent.text == PLAIN
     assert await stores.text(APQ, by_hash) == DocumentText(PLAIN)
     assert await stores.text(APQ, by_id) == DocumentText(PLAIN)
 
@@ -296,7 +296,7 @@ NAMES_OF_GIVEN = [
 async def test_a_trusted_document_is_found_by_each_of_its_names(
     asked: AskedDocument, mode: DocumentsMode, stores: Stores
 ) -> None:
-    assert await stores.text(mode, asked) == DocumentText(GIVEN, is_trusted=True)
+    assert await stores.text(mode, asked) == DocumentText(GIVEN)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ async def test_a_trusted_document_is_found_by_each_of_its_names(
 async def test_a_key_for_trusted_documents_may_send_their_exact_text(
     asked: AskedDocument, stores: Stores
 ) -> None:
-    assert await stores.text(TRUSTED, asked) == DocumentText(GIVEN, is_trusted=True)
+    assert await stores.text(TRUSTED, asked) == DocumentText(GIVEN)
 
 
 @pytest.mark.parametrize("text", [PLAIN, f"{GIVEN} ", GIVEN.lower(), "", "\ud800", "{" * 100_000])
@@ -356,7 +356,7 @@ async def test_the_documents_of_a_site_are_for_its_keys_alone(
         AskedDocument(None, persisted(hash_of(OF_SHOP))),
     ):
         found = await stores.text(mode, asked, "shop")
-        assert found == DocumentText(OF_SHOP, is_trusted=True)
+        assert found == DocumentText(OF_SHOP)
         for stranger in (None, "blog"):
             assert isinstance(await stores.refusal(mode, asked, stranger), PersistedQueryNotFound)
     assert isinstance(await stores.refusal(TRUSTED, AskedDocument(OF_SHOP), "blog"), Forbidden)

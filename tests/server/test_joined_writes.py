@@ -36,14 +36,39 @@ async def joining(recorder: Recorder) -> JoiningTransport:
     return JoiningTransport(recorder, asyncio.get_running_loop())
 
 
-async def test_head_and_body_go_out_together(recorder: Recorder, joining: JoiningTransport) -> None:
+async def test_head_and_body_go_out_together_when_the_turn_is_done(
+    recorder: Recorder, joining: JoiningTransport
+) -> None:
+    joining.write(HEAD)
+    joining.write(b"ok")
+    before = list(recorder.told)
+    await asyncio.sleep(0)
+    joining.write(HEAD)
+    joining.write(b"no")
+    await asyncio.sleep(0)
+
+    assert before == []
+    assert recorder.told == [HEAD + b"ok", HEAD + b"no"]
+
+
+async def test_answers_of_one_turn_go_out_in_their_order(
+    recorder: Recorder, joining: JoiningTransport
+) -> None:
     joining.write(HEAD)
     joining.write(b"ok")
     joining.write(HEAD)
     joining.write(b"no")
     await asyncio.sleep(0)
 
-    assert recorder.told == [HEAD + b"ok", HEAD + b"no"]
+    assert recorder.told == [HEAD + b"ok" + HEAD + b"no"]
+
+
+async def test_a_long_body_waits_for_nobody(recorder: Recorder, joining: JoiningTransport) -> None:
+    joining.write(HEAD)
+    joining.write(b"x" * 100_000)
+    joining.write(b"y")
+
+    assert recorder.told == [HEAD + b"x" * 100_000, b"y"]
 
 
 async def test_a_head_whose_body_is_not_there_yet_goes_out_by_itself(

@@ -1,5 +1,6 @@
 """The executor: what it leaves to graphql-core, what it gives away, and how events are executed."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,6 +12,7 @@ from graphql import (
     ExecutionResult,
     GraphQLSchema,
     OperationDefinitionNode,
+    build_schema,
     execute_subscription_event,
     execute_sync,
     is_object_type,
@@ -267,3 +269,36 @@ async def test_a_subscription_without_events_has_a_result_that_says_why() -> Non
     assert isinstance(source, ExecutionResult)
     assert source.data is None
     assert [error.message for error in source.errors or ()] == ["no events for you"]
+
+
+async def test_executions_of_one_operation_know_nothing_of_each_other() -> None:
+    schema = build_schema("type Query { boxes: [Box!] } type Box { value: Int, tags: [String] }")
+    assert schema.query_type is not None
+
+    async def boxes(_: Any, info: Any) -> Any:
+        await asyncio.sleep(0)
+        return info.context
+
+    schema.query_type.fields["boxes"].resolve = boxes
+    document = parse("query ($all: Boolean!) { boxes { value tags @include(if: $all) } }")
+    operation = document.definitions[0]
+    assert isinstance(operation, OperationDefinitionNode)
+    once = build_executor(
+        schema, document, operation, Variables({}, {}), None, hide_suggestions=True
+    )
+    box = {"value": 1, "tags": ["a"]}
+
+    found = await asyncio.gather(
+        *(
+            result_of(once.begun(Variables({}, {"all": all_}), context).execute_operation())
+            for all_, context in [(True, [box]), (False, [box]), (True, [None]), (False, [box])]
+        )
+    )
+
+    assert [one.data for one in found] == [
+        {"boxes": [box]},
+        {"boxes": [{"value": 1}]},
+        {"boxes": None},
+        {"boxes": [{"value": 1}]},
+    ]
+    assert [len(one.errors or ()) for one in found] == [0, 0, 1, 0]
