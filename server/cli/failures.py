@@ -16,6 +16,7 @@ from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from data.postgres.ledger import MigrationsPending
 from data.secrets import SecretsUnreadable
 from resolvers.errors import BadUserInput, Refusal
+from server.production import UnfitForProduction
 from server.resources import HomeUnusable
 from server.settings import InvalidSettings
 
@@ -37,7 +38,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What the caller's shell gets to know, and the person before it."""
+    """What the caller's shell gets to know, and the person before it, mostly in one line."""
 
     exit_code: int
     line: str
@@ -63,6 +64,9 @@ def failure_of(error: BaseException) -> Failure | None:
     match error:
         case Stopped():
             return _failure(128 + error.number, str(error))
+        case UnfitForProduction():
+            lines = [_failure(FAILED, problem).line for problem in error.problems]
+            return Failure(FAILED, "\n".join(lines))
         case BadUserInput():
             return _failure(WRONG_USAGE, error.message)
         case LedgerUnavailable():

@@ -24,6 +24,7 @@ from server.cli.failures import CommandFailed, Stopped
 from server.cli.session import run
 from server.cli.terminal import show
 from server.joined_writes import JoinedWrites
+from server.production import require_fit
 from server.settings import Settings, load_settings
 from telemetry.logs import configure_logs
 
@@ -59,9 +60,14 @@ def serve(host: Host = None, port: Port = None) -> None:
 
 
 def settings_to_serve(host: str | None, port: int | None) -> Settings:
-    """The settings, with what was given on the command line in place of theirs."""
+    """The settings, with what was given on the command line in place of theirs.
+
+    Raises `UnfitForProduction` where they are none to face real users with.
+    """
     given = {"host": host, "port": port}
-    return load_settings(**{name: value for name, value in given.items() if value is not None})
+    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    require_fit(settings)
+    return settings
 
 
 @contextmanager
