@@ -19,7 +19,7 @@ from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from telemetry.metrics import RateKind, RateLimitMetrics
+from telemetry.rate_limits import RateKind, RateLimitMetrics
 
 # Counters that a process holds at most: two for each client that came lately.
 MOST_COUNTERS = 200_000

@@ -12,6 +12,7 @@ from data.group_commit import GroupCommit
 from data.live import Live
 from data.persisted import PersistedQueries
 from data.postgres.directory import Directory
+from data.postgres.key_uses import KeyUses
 from data.postgres.ledger import Ledger
 from data.postgres.salts import SaltKeeper
 from data.rate_limits import RateLimits
@@ -29,6 +30,7 @@ class Resources:
 
     ledger: Ledger
     directory: Directory
+    key_uses: KeyUses
     committer: GroupCommit
     columnar: ColumnarCopy
     follower: Follower

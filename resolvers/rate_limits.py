@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from data.rate_limits import RateLimits, Standing
 from resolvers.errors import RateLimited
-from telemetry.metrics import RateKind
+from telemetry.rate_limits import RateKind
 
 
 @dataclass(slots=True)

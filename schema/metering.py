@@ -12,7 +12,7 @@ from graphql import (
     OperationType,
 )
 
-from telemetry.metrics import RateKind
+from telemetry.rate_limits import RateKind
 
 _INGEST = "ingest"
 

@@ -28,7 +28,8 @@ from schema.documents import BadDocument, Document, Documents, Operation
 from schema.execution import FastExecutor, Variables, coerce_variables, source_events
 from schema.metering import rate_kind
 from schema.presenting import coded, codes_of, presentable, presented, refused, unexpected
-from telemetry.metrics import OperationOutcome, OperationType, RateKind
+from telemetry.metrics import OperationOutcome, OperationType
+from telemetry.rate_limits import RateKind
 
 
 class Reason(Enum):

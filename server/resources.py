@@ -17,6 +17,7 @@ from data.persisted import OwnPersistedQueries
 from data.postgres.append import append, make_partitions_ahead
 from data.postgres.directory import Directory
 from data.postgres.engine import parse_url
+from data.postgres.key_uses import open_key_uses
 from data.postgres.ledger import LedgerAddress, open_ledger
 from data.postgres.salts import SaltKeeper
 from data.rate_limits import OwnWindows, RateLimits, Rates, Windows
@@ -115,6 +116,7 @@ async def open_resources(
         resources = Resources(
             ledger=ledger,
             directory=Directory(ledger.writer),
+            key_uses=await stack.enter_async_context(open_key_uses(ledger.writer)),
             committer=committer,
             columnar=columnar,
             follower=follower,

@@ -22,6 +22,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from telemetry.rate_limits import RateLimitMetrics
 from telemetry.tallies import Spread, Spreads, Tallies, Tally
 
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
@@ -33,9 +34,6 @@ OperationOutcome = Literal["succeeded", "partial", "failed"]
 RedisOutcome = Literal["succeeded", "refused", "failed", "skipped"]
 LiveField = Literal["liveEvents", "liveActivity"]
 PersistedPlace = Literal["memory", "redis", "nowhere"]
-RateKind = Literal["query", "ingest"]
-RateOutcome = Literal["within", "over"]
-RatePlace = Literal["redis", "memory"]
 JobOutcome = Literal["succeeded", "failed", "timed_out", "cancelled", "overlapped", "not_leader"]
 
 _HTTP_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -282,33 +280,6 @@ class PersistedMetrics:
         places: tuple[PersistedPlace, ...] = get_args(PersistedPlace)
         self.lookups: Mapping[PersistedPlace, Counter] = {
             place: lookups.labels(place) for place in places
-        }
-
-
-class RateLimitMetrics:
-    """Who was turned away for asking too often, and where that was counted."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        requests = Counter(
-            "footfall_rate_limit_requests_total",
-            "Requests counted against a rate limit, by kind and by whether they were within it.",
-            ["kind", "outcome"],
-            registry=registry,
-        )
-        kinds: tuple[RateKind, ...] = get_args(RateKind)
-        outcomes: tuple[RateOutcome, ...] = get_args(RateOutcome)
-        self.requests: Mapping[tuple[RateKind, RateOutcome], Counter] = {
-            pair: requests.labels(*pair) for pair in product(kinds, outcomes)
-        }
-        counted = Counter(
-            "footfall_rate_limit_counted_total",
-            "Requests counted where REDIS_URL is set (memory: Redis was away), by place.",
-            ["place"],
-            registry=registry,
-        )
-        places: tuple[RatePlace, ...] = get_args(RatePlace)
-        self.places: Mapping[RatePlace, Counter] = {
-            place: counted.labels(place) for place in places
         }
 
 

@@ -11,7 +11,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from data.rate_limits import OwnWindows, Standing, take
 from data.redis.client import Client, RedisConnection, RedisUnavailable
-from telemetry.metrics import RateLimitMetrics
+from telemetry.rate_limits import RateLimitMetrics
 
 
 @dataclass(slots=True)

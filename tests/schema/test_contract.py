@@ -42,7 +42,10 @@ ANSWERED = {
     "Subscription": {"liveEvents", "liveActivity"},
 }
 # What the contract leaves to the issues that ask for it.
-ADDED = {"DocumentsMode", "Viewer", "ViewerLimits", "System", "SystemPart", "PartStatus"}
+ADDED = {
+    *("ApiKey", "DocumentsMode", "PartStatus", "RequestLimit", "System", "SystemPart"),
+    *("Viewer", "ViewerLimits"),
+}
 
 Types = dict[str, TypeDefinitionNode]
 

@@ -7,7 +7,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry.metrics import IngestOutcome, IngestWay, JobOutcome, Metrics
 
-AREAS = ("http", "graphql", "ingest", "follow", "store", "redis", "persisted", "live", "job")
+AREAS = (
+    "http",
+    "graphql",
+    "ingest",
+    "follow",
+    "store",
+    "redis",
+    "persisted",
+    "rate_limit",
+    "live",
+    "job",
+)
 UNITS = ("total", "seconds", "bytes", "events", "position", "streams")
 NAME = re.compile(rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})")
 # Who is asked for, or by whom, may never become a label: there is no bound to how many there are.
@@ -58,6 +69,8 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_store_interruptions_total",
         "footfall_redis_uses_total",
         "footfall_persisted_lookups_total",
+        "footfall_rate_limit_requests_total",
+        "footfall_rate_limit_counted_total",
         "footfall_live_open_streams",
         "footfall_live_dropped_events_total",
         "footfall_live_activity_ticks_total",
