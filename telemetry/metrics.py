@@ -60,6 +60,13 @@ class HttpMetrics:
             buckets=_REQUEST_SECONDS,
             registry=registry,
         )
+        slow = Counter(
+            "footfall_http_slow_clients_total",
+            "Connections ended as a client did not send on, by what was missing of its request.",
+            ["missing"],
+            registry=registry,
+        )
+        self.slow = {missing: slow.labels(missing) for missing in ("head", "body")}
         # Looking a child up by its labels takes longer than counting.
         self._counted: dict[tuple[str, str, int], tuple[Tally, Spread]] = {}
 

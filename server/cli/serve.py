@@ -23,9 +23,9 @@ from server.app import create_app
 from server.cli.failures import CommandFailed, Stopped
 from server.cli.session import run
 from server.cli.terminal import show
-from server.joined_writes import JoinedWrites
 from server.production import require_fit
 from server.settings import Settings, load_settings
+from server.slow_clients import GuardedHttp, end_slow_clients
 from telemetry.logs import configure_logs
 
 log = structlog.get_logger()
@@ -120,7 +120,7 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
     config = uvicorn.Config(
         app,
         lifespan="off",
-        http=JoinedWrites,
+        http=GuardedHttp,
         log_config=None,
         # It tells of starting and stopping, which we do ourselves.
         log_level="warning",
@@ -140,6 +140,11 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
     async with app.router.lifespan_context(app) as state:
         assert state is not None  # create_app's lifespan yields one
         server = _Server(config, dict(state))
+        looking = asyncio.create_task(
+            end_slow_clients(
+                server.server_state, settings.receive_timeout_seconds, state["http_metrics"]
+            )
+        )
         # What is there now stays: collections need not look at it over and over.
         gc.collect()
         gc.freeze()
@@ -150,7 +155,8 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
             await server.serve(sockets=[listener])
         gc.unfreeze()
         announcing.cancel()
-        await asyncio.gather(announcing, return_exceptions=True)
+        looking.cancel()
+        await asyncio.gather(announcing, looking, return_exceptions=True)
     if signal.SIGINT in noted:
         raise Stopped(signal.SIGINT)
 

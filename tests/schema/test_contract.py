@@ -165,6 +165,8 @@ def test_what_goes_beyond_the_contract_is_known() -> None:
     assert beyond == {
         "ApiKeyInput.documents",
         "EventConnection.meta",
+        "Query.apiKeys",
+        "Query.apiKeys(siteId)",
         "RejectionCode.INVALID_EVENT_ID",
         "RejectionCode.INVALID_TEXT",
         "RejectionCode.UNKNOWN_FIELD",

@@ -45,6 +45,7 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
     }
     assert shown == {
         "footfall_http_requests_total",
+        "footfall_http_slow_clients_total",
         "footfall_http_request_duration_seconds",
         "footfall_graphql_operations_total",
         "footfall_graphql_operation_duration_seconds",
