@@ -18,12 +18,15 @@ from data.persisted import OwnPersistedQueries
 from data.postgres.append import make_partitions_ahead
 from data.postgres.directory import Directory
 from data.postgres.engine import parse_url
+from data.postgres.key_uses import open_key_uses
 from data.postgres.leadership import open_leadership
 from data.postgres.ledger import LedgerAddress, open_ledger
 from data.postgres.salts import SaltKeeper
+from data.rate_limits import OwnWindows, RateLimits, Rates, Windows
 from data.reconciliation import Reconciliation
 from data.redis.client import RedisConnection, open_redis
 from data.redis.documents import SharedPersistedQueries
+from data.redis.limits import SharedWindows
 from data.redis.results import RedisResults
 from data.redis.wakeups import open_wakeups
 from data.resources import Resources
@@ -136,6 +139,7 @@ async def open_resources(
             intake=taking.intake,
             lookout=taking.lookout,
             spool=taking.spool,
+            key_uses=await stack.enter_async_context(open_key_uses(ledger.writer)),
             columnar=columnar,
             follower=follower,
             reconciliation=Reconciliation(follower, metrics.reconcile, Comparison(ledger.reads)),
@@ -150,6 +154,7 @@ async def open_resources(
             queue=taking.queue,
             queue_store=taking.queue_store,
             results=results,
+            rate_limits=_rate_limits(settings, redis, ledger.ledger_id, metrics),
             secrets=secrets,
             metrics=metrics,
             tracing=tracing,
@@ -197,3 +202,22 @@ async def _enter_results(
         )
         results.tell = partial(drops.publish, 0)
     return results
+
+
+def _rate_limits(
+    settings: Settings, redis: RedisConnection | None, ledger_id: UUID, metrics: Metrics
+) -> RateLimits | None:
+    """What counts requests; None where there is no limit, and nothing to count."""
+    rates = Rates(
+        settings.rate_limit_requests,
+        settings.rate_limit_ingest_requests,
+        settings.rate_limit_window_seconds,
+    )
+    if not rates:
+        return None
+    windows: Windows = (
+        SharedWindows(redis, f"footfall:{ledger_id}:rates", metrics.rate_limits)
+        if redis
+        else OwnWindows()
+    )
+    return RateLimits(rates, windows, ledger_id, metrics.rate_limits)

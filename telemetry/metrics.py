@@ -26,6 +26,7 @@ from telemetry.cache_metrics import CacheMetrics
 from telemetry.columnar_metrics import FollowMetrics, StoreMetrics
 from telemetry.ledger_metrics import LeaderMetrics, ReplicaMetrics
 from telemetry.queue_metrics import QueueMetrics, WorkerMetrics
+from telemetry.rate_limits import RateLimitMetrics
 from telemetry.spool_metrics import LedgerMetrics, SpoolMetrics
 from telemetry.tallies import Spread, Spreads, Tallies, Tally
 from telemetry.vault_metrics import VaultMetrics
@@ -64,6 +65,13 @@ class HttpMetrics:
             buckets=_REQUEST_SECONDS,
             registry=registry,
         )
+        slow = Counter(
+            "footfall_http_slow_clients_total",
+            "Connections ended as a client did not send on, by what was missing of its request.",
+            ["missing"],
+            registry=registry,
+        )
+        self.slow = {missing: slow.labels(missing) for missing in ("head", "body")}
         # Looking a child up by its labels takes longer than counting.
         self._counted: dict[tuple[str, str, int], tuple[Tally, Spread]] = {}
 
@@ -288,6 +296,7 @@ class Metrics:
     vault: VaultMetrics
     persisted: PersistedMetrics
     cache: CacheMetrics
+    rate_limits: RateLimitMetrics
     live: LiveMetrics
     view: ViewMetrics
     reconcile: ReconcileMetrics
@@ -317,6 +326,7 @@ class Metrics:
             vault=VaultMetrics(registry),
             persisted=PersistedMetrics(registry),
             cache=CacheMetrics(registry),
+            rate_limits=RateLimitMetrics(registry),
             live=LiveMetrics(registry),
             view=ViewMetrics(registry),
             reconcile=ReconcileMetrics(registry),

@@ -55,6 +55,8 @@ ADDED = {
     "SystemQueue",
     "ReconciledDay",
     "ResultCache",
+    *("ApiKey", "DocumentsMode", "PartStatus", "RequestLimit", "System", "SystemPart"),
+    *("Viewer", "ViewerLimits"),
 }
 
 Types = dict[str, TypeDefinitionNode]
@@ -182,6 +184,8 @@ def test_what_goes_beyond_the_contract_is_known() -> None:
         "Query.deadLetters",
         "Query.deadLetters(after)",
         "Query.deadLetters(first)",
+        "Query.apiKeys",
+        "Query.apiKeys(siteId)",
         "RejectionCode.INVALID_EVENT_ID",
         "RejectionCode.INVALID_TEXT",
         "RejectionCode.UNKNOWN_FIELD",
