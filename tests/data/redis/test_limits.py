@@ -101,9 +101,10 @@ async def test_a_redis_without_room_is_done_without(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("full")
-    async with running_redis(
-        folder, "--maxmemory", "1", "--maxmemory-policy", "noeviction"
-    ) as full, windows(full) as one:
+    async with (
+        running_redis(folder, "--maxmemory", "1", "--maxmemory-policy", "noeviction") as full,
+        windows(full) as one,
+    ):
         assert await taken(one, "a", 10) == 5
         assert one.redis.is_available
 
