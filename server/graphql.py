@@ -108,9 +108,10 @@ class GraphQL:
             await self.view.page(scope, receive, send)
             return
         media_type = preferred(headers.get(b"accept", b""), _OFFERED)
-        meter = meter_of(scope, self.view.trusted_proxies)
-        send = send if meter is None else telling(send, meter)
+        meter: Meter | None = None
         try:
+            meter = meter_of(scope, self.view.trusted_proxies)
+            send = send if meter is None else telling(send, meter)
             _require_served(scope["method"], media_type)
             resources: Resources = scope["state"]["resources"]
             caller = await authenticate(resources, key_of(headers), resources.clock())
