@@ -16,4 +16,4 @@ def note_login_failure(scope: Scope, key: str | None, trusted: Sequence[Network]
     """Count a key that was no good; to have sent none is no attempt."""
     failures: LoginFailures | None = scope["state"].get("login_failures")
     if key and failures is not None:
-        failures.note(client_address(scope, dict(scope["headers"]), trusted), monotonic())
+        failures.note(client_address(scope, trusted), monotonic())

@@ -20,6 +20,7 @@ from resolvers.errors import (
     Unauthenticated,
     Unavailable,
 )
+from resolvers.rate_limits import Meter
 from schema.cache_hints import max_age_of, max_ages_of
 from schema.operations import Operations, Prepared, Reason, RequestRefused
 from schema.presenting import coded, refused, unexpected
@@ -38,6 +39,7 @@ from server.graphql_request import (
     read_get,
     read_post,
 )
+from server.metering import meter_of, telling
 from server.negotiation import EVENT_STREAM, HTML, JSON, RESPONSE, preferred
 from server.response_cache import Kept, Key, ResponseCache, Wish, send_kept, wish_of
 from server.responses import Answer, Header, encode_json, send_answer
@@ -86,9 +88,9 @@ class View:
     """
 
     profile: StatusProfile = "compatible"
+    trusted_proxies: Sequence[Network] = ()
     keys_preflight: bool = False
     page: ASGIApp | None = None
-    trusted_proxies: Sequence[Network] = ()
 
 
 class GraphQL:
@@ -107,15 +109,19 @@ class GraphQL:
             await self.view.page(scope, receive, send)
             return
         media_type = preferred(headers.get(b"accept", b""), _OFFERED)
+        meter: Meter | None = None
         try:
+            meter = meter_of(scope, self.view.trusted_proxies)
+            send = send if meter is None else telling(send, meter)
             _require_served(scope["method"], media_type)
             resources: Resources = scope["state"]["resources"]
             caller = await authenticate(resources, key_of(headers), resources.clock())
-            exchange = Exchange(scope, receive, send, headers, media_type or JSON, caller)
+            if meter is not None:
+                meter.key_id = caller.key_id
+            exchange = Exchange(scope, receive, send, headers, media_type or JSON, caller, meter)
             answer = await (self._get if scope["method"] == "GET" else self._post)(exchange)
         except Refusal as refusal:
-            if isinstance(refusal, Unauthenticated):
-                note_login_failure(scope, key_of(headers), self.view.trusted_proxies)
+            self._note(refusal, scope)
             answer = self._refused([refused(refusal)], Reason.REQUEST, media_type)
         except BadRequest as bad:
             answer = self._bad(bad)
@@ -126,10 +132,26 @@ class GraphQL:
         except Exception as error:  # noqa: BLE001 - whatever it is, a client gets an answer
             answer = self._crashed(error)
         if isinstance(answer, Answer):
+            if meter is not None:
+                answer = await self._counted(meter, answer, media_type)
             answer = await packed(answer, headers.get(b"accept-encoding", b""))
             await send_answer(send, answer, _ON_ALL)
         else:
             await answer()
+
+    def _note(self, refusal: Refusal, scope: Scope) -> None:
+        """Count a key that was no good."""
+        if isinstance(refusal, Unauthenticated):
+            key = key_of(dict(scope["headers"]))
+            note_login_failure(scope, key, self.view.trusted_proxies)
+
+    async def _counted(self, meter: Meter, answer: Answer, media_type: bytes | None) -> Answer:
+        """The answer; where the request came to nothing, unless there are too many of those."""
+        try:
+            await meter.count("query")
+        except RateLimited as limited:
+            return self._refused([refused(limited)], Reason.THROTTLED, media_type)
+        return answer
 
     async def _post(self, exchange: Exchange) -> Answer | Sending:
         asked = await read_post(exchange.headers, exchange.receive)
@@ -144,6 +166,8 @@ class GraphQL:
 
     async def _get(self, exchange: Exchange) -> Answer | Sending:
         headers, query_string = exchange.headers, exchange.scope["query_string"]
+        if exchange.meter is not None:
+            await exchange.meter.count("query")
         preflighted = is_preflighted(headers, by_key=self.view.keys_preflight)
         wish = wish_of(headers.get(b"cache-control"), headers.get(b"pragma"))
         key = (exchange.caller.key_id, exchange.media_type, query_string)
@@ -200,6 +224,7 @@ class GraphQL:
             exchange.caller,
             body_bytes=asked.size,
             wants_new=wish.is_for_new,
+            meter=exchange.meter,
         )
         return await self.operations.prepare(asked.request, context, allowed)
 

@@ -26,7 +26,7 @@ from server.cli.options import Json
 from server.cli.recording import command_actor, ledger_to_change
 from server.cli.session import opened_ledger, require_known_site, run, settings_of_command
 from server.cli.terminal import progress, say, show, show_json, show_table
-from server.resources import utc_now
+from server.clock import utc_now
 from server.settings import Settings
 
 # An entry of the admin log names so many documents.

@@ -21,7 +21,8 @@ from server.cli.options import Json
 from server.cli.recording import command_actor, ledger_to_change
 from server.cli.session import run, settings_of_command
 from server.cli.terminal import Advance, progress, show, show_json
-from server.resources import prepare_home, utc_now
+from server.clock import utc_now
+from server.resources import prepare_home
 from server.settings import Settings
 from telemetry.metrics import Metrics
 
