@@ -9,7 +9,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from data.admin_log import AdminAction, Entry
 from data.local_secrets import NamedSecrets
+from data.postgres.admin_log import record_alone
 from data.secrets import check_name, load_secrets
 from data.vault.checkup import logged_in
 from data.vault.client import VaultClient
@@ -22,8 +24,10 @@ from data.vault.stored import (
 )
 from server.cli.failures import CommandFailed
 from server.cli.options import Json
+from server.cli.recording import command_actor, ledger_to_change
 from server.cli.session import run, settings_of_command
 from server.cli.terminal import say, show, show_json
+from server.clock import utc_now
 from server.resources import prepare_home
 from server.settings import Settings
 
@@ -55,10 +59,14 @@ def set_secret(name: Name) -> None:
     check_name(name)
     settings = settings_of_command()
     value = _value()
-    if settings.vault_addr:
-        _in_vault(settings, lambda client: set_named(client, name, value))
-    else:
-        _local(settings).set(name, value)
+
+    async def work() -> None:
+        if settings.vault_addr:
+            await _asked_vault(settings, lambda client: set_named(client, name, value))
+        else:
+            _local(settings).set(name, value)
+
+    run(_logged(settings, AdminAction.SECRET_SET, name, work))
     say(f"secret {name} is set")
 
 
@@ -88,10 +96,14 @@ def remove(name: Name) -> None:
     """Forget a secret."""
     check_name(name)
     settings = settings_of_command()
-    if settings.vault_addr:
-        _in_vault(settings, lambda client: remove_named(client, name))
-    else:
-        _local(settings).remove(name)
+
+    async def work() -> None:
+        if settings.vault_addr:
+            await _asked_vault(settings, lambda client: remove_named(client, name))
+        else:
+            _local(settings).remove(name)
+
+    run(_logged(settings, AdminAction.SECRET_REMOVED, name, work))
     say(f"secret {name} is gone")
 
 
@@ -102,12 +114,16 @@ def rotate() -> None:
     moved on to the new version at once.
     """
     settings = settings_of_command()
-    if settings.vault_addr:
-        version = _in_vault(settings, rotate_transit)
-        say(f"the transit key {settings.vault_transit_key} is at version {version}")
-        return
-    version, moved = _local(settings).rotate()
-    say(f"the master key is at version {version}; {moved} named secrets were moved on to it")
+
+    async def work() -> str:
+        if settings.vault_addr:
+            version = await _asked_vault(settings, rotate_transit)
+            return f"the transit key {settings.vault_transit_key} is at version {version}"
+        version, moved = _local(settings).rotate()
+        return f"the master key is at version {version}; {moved} named secrets were moved on to it"
+
+    key = settings.vault_transit_key if settings.vault_addr else "master key"
+    say(run(_logged(settings, AdminAction.SECRET_ROTATED, key, work)))
 
 
 def _local(settings: Settings) -> NamedSecrets:
@@ -115,9 +131,21 @@ def _local(settings: Settings) -> NamedSecrets:
     return NamedSecrets(settings.home)
 
 
-def _in_vault(settings: Settings, work: Callable[[VaultClient], Awaitable[T]]) -> T:
-    async def worked() -> T:
-        async with logged_in(settings.vault_address, settings.vault_login) as client:
-            return await work(client)
+async def _logged(
+    settings: Settings, action: AdminAction, target: str, work: Callable[[], Awaitable[T]]
+) -> T:
+    """What the work gives; it does not begin where the admin log cannot be written."""
+    async with ledger_to_change(settings) as ledger:
+        done = await work()
+        entry = Entry(utc_now(), command_actor(), action, target)
+        await record_alone(ledger.writer, entry)
+    return done
 
-    return run(worked())
+
+def _in_vault(settings: Settings, work: Callable[[VaultClient], Awaitable[T]]) -> T:
+    return run(_asked_vault(settings, work))
+
+
+async def _asked_vault(settings: Settings, work: Callable[[VaultClient], Awaitable[T]]) -> T:
+    async with logged_in(settings.vault_address, settings.vault_login) as client:
+        return await work(client)

@@ -18,12 +18,15 @@ from prometheus_client import start_http_server
 
 from data.drain import Worker
 from data.postgres.append import append
+from data.postgres.ledger import open_ledger
 from data.redis.client import RedisPace, open_redis
 from data.redis.queue import Queue
 from data.redis.wakeups import open_wakeups
 from server.cli.failures import CommandFailed, Stopped
-from server.cli.session import opened_ledger, run
+from server.cli.session import opened_secrets, run
 from server.cli.terminal import show
+from server.production import require_fit
+from server.resources import ledger_address
 from server.settings import Settings, load_settings
 from server.taking import queue_limits
 from telemetry.logs import configure_logs
@@ -51,6 +54,7 @@ def worker(metrics_port: MetricsPort = None, metrics_host: MetricsHost = "127.0.
     """
     settings = load_settings()
     configure_logs(level=settings.log_level, json=settings.is_production)
+    require_fit(settings)
     if not settings.redis_url:
         raise CommandFailed("there is no queue to drain: set REDIS_URL")
     metrics = Metrics.create()
@@ -61,8 +65,9 @@ def worker(metrics_port: MetricsPort = None, metrics_host: MetricsHost = "127.0.
 async def _work(settings: Settings, metrics: Metrics) -> None:
     name = f"{socket.gethostname()}-{os.getpid()}-{token_hex(3)}"
     async with (
-        opened_ledger(settings) as ledger,
-        open_redis(settings.redis_url, metrics.redis, _PACE) as redis,
+        opened_secrets(settings) as (known, secrets),
+        open_ledger(ledger_address(known, secrets), connections=2) as ledger,
+        open_redis(known.redis_url, metrics.redis, _PACE) as redis,
         open_wakeups(redis, ledger.ledger_id, _wake_nobody) as wakeups,
     ):
         drainer = Worker(
