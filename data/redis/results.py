@@ -24,6 +24,8 @@ from data.shared_results import NOBODY, Told, Turn
 
 log = structlog.get_logger()
 
+# Goes up with every change of what is written there, or of what a key stands for.
+FORMAT_VERSION = 1
 # Rows longer than this are compressed; what is still longer than the other is not shared.
 COMPRESSED_BYTES = 4_096
 MOST_BYTES = 1_048_576
@@ -223,7 +225,7 @@ class RedisResults:
 
     def _key(self, name: str) -> str:
         # The braces keep all of them together on one node of a cluster.
-        return f"footfall:{{results:{self.space}}}:{name}"
+        return f"footfall:{{results:{FORMAT_VERSION}:{self.space}}}:{name}"
 
     def _entry(self, question: Question) -> str:
         return self._key(f"entry:{_site(question.site_id)}:{question.key.hex()}")

@@ -37,6 +37,19 @@ def test_an_answer_is_fresh_for_as_long_as_it_says() -> None:
     assert cache.size == 0
 
 
+def test_nothing_outlives_a_moment_at_which_all_is_forgotten() -> None:
+    cache = ResponseCache()
+    cache.keep(KEY, kept(at=100.0))
+
+    cache.clear(101.0)
+    assert (cache.fresh(KEY, 101.0), cache.size) == (None, 0)
+    # It was being made at that moment.
+    cache.keep(KEY, kept(at=100.5))
+    assert cache.fresh(KEY, 101.0) is None
+    cache.keep(KEY, one := kept(at=101.5))
+    assert cache.fresh(KEY, 101.5) is one
+
+
 def test_nobody_gets_the_answer_of_another_key_or_media_type_or_question() -> None:
     cache = ResponseCache()
     cache.keep(KEY, kept())
