@@ -40,6 +40,7 @@ QUESTIONS = {
     "viewer": "",
     "system": "",
     "deadLetters": "",
+    "apiKeys": "",
     "adminLog": 'siteId: "shop"',
 }
 COMMANDS = {
@@ -117,7 +118,11 @@ async def test_every_field_is_answered(app: App) -> None:
         ".receipts.message",
         ".system.queue",
         ".system.reconciliation",  # nothing differs
+        ".apiKeys.expiresAt",
+        ".apiKeys.lastUsedAt",
+        ".apiKeys.revokedAt",
         ".viewer.expiresAt",
+        ".viewer.limits.requests",  # there is no limit
     }
 
 
