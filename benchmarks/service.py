@@ -24,6 +24,7 @@ import uvloop
 from benchmarks.load import Address, Client, graphql_request
 from benchmarks.tables import WrongAnswer
 
+_ROOT = Path(__file__).resolve().parents[1]
 _START_SECONDS = 120
 _STOP_SECONDS = 60
 # Following has come to a halt where nothing has been added for so long.
@@ -65,10 +66,12 @@ def new_home() -> Iterator[Path]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def environment(home: Path) -> dict[str, str]:
-    """An environment with nothing in it that could change the service, but for its folder."""
+def environment(home: Path, **settings: str) -> dict[str, str]:
+    """An environment with nothing in it that could change the service, but for these settings."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {**kept, "FOOTFALL_HOME": str(home), "LOG_LEVEL": "WARNING"}
+    # The code beside this file, whatever else is installed.
+    ours = {"FOOTFALL_HOME": str(home), "LOG_LEVEL": "WARNING", "PYTHONPATH": str(_ROOT)}
+    return {**kept, **ours, **settings}
 
 
 def command(*arguments: str) -> list[str]:
@@ -216,13 +219,13 @@ def _cpu_seconds(pid: int) -> float:
 
 
 @asynccontextmanager
-async def serving(home: Path) -> AsyncIterator[Service]:
+async def serving(home: Path, **settings: str) -> AsyncIterator[Service]:
     """A service that is stopped in an orderly way at the end; what it logs is in `home`."""
     with (home / "serve.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *command("serve", "--port", "0"),
             cwd=home,
-            env=environment(home),
+            env=environment(home, **settings),
             stdout=subprocess.PIPE,
             stderr=log,
         )
@@ -235,7 +238,7 @@ async def serving(home: Path) -> AsyncIterator[Service]:
     finally:
         if client is not None:
             await client.close()
-        await _stop(process)
+        await end(process)
     if process.returncode != 0:
         raise CommandFailed(f"footfall serve ended with {process.returncode}: {_log_of(home)}")
 
@@ -253,7 +256,8 @@ def _log_of(home: Path) -> str:
     return (home / "serve.log").read_text(encoding="utf-8", errors="replace")[-2_000:]
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Stop a process in an orderly way, or at once where it does not end."""
     with suppress(ProcessLookupError):
         process.terminate()
     try:

@@ -105,6 +105,22 @@ def accepted_batch(body: bytes, size: int) -> int:
     return size
 
 
+def queued_one(body: bytes) -> int:
+    """1 for the answer to one event that was queued; raises `WrongAnswer` for any other."""
+    if b'"receipt":"QUEUED"' in body:
+        return 1
+    raise WrongAnswer(f"POST /collect answered {body[:500]!r}")
+
+
+def queued_batch(body: bytes, size: int) -> int:
+    """`size` for the answer to as many queued events; raises `WrongAnswer` for any other."""
+    sent = json.loads(body)
+    # All that `_INGEST` asks for: what is neither new, known nor refused is queued.
+    if "errors" in sent or set(sent["data"]["ingest"].values()) != {0}:
+        raise WrongAnswer(f"ingest answered {body[:500]!r}")
+    return size
+
+
 def days_around_now() -> tuple[str, str]:
     """A range of days that holds every event of this run, also across midnight."""
     today = datetime.now(UTC).date()

@@ -1,26 +1,22 @@
-"""Two services over one ledger: one of them leads, whatever becomes of the other."""
+"""Services over one ledger, under load: one of them leads, whatever becomes of the others."""
 
 import asyncio
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from tests.faults.load import SAVE_SITE, Load
 from tests.fixtures.service import Service, launch
 from tests.fixtures.standby import Replicated
 
 SECONDS = 30
+KNOWN = '{ receipts(siteId: "shop", eventIds: []) { status } }'
 
 
 async def is_leader(service: Service) -> bool:
     page = (await service.client.get("/metrics")).text
     [line] = [line for line in page.splitlines() if line.startswith("footfall_leader ")]
     return float(line.rpartition(" ")[2]) == 1
-
-
-async def until_leads(service: Service) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not await is_leader(service):
-            await asyncio.sleep(0.1)
 
 
 async def heartbeats(service: Service) -> float:
@@ -30,43 +26,84 @@ async def heartbeats(service: Service) -> float:
     return float(line.rpartition(" ")[2])
 
 
+async def until_known(load: Load) -> None:
+    """Return when every service knows the site."""
+    async with asyncio.timeout(SECONDS):
+        for service in load.services:
+            while "errors" in await service.graphql(KNOWN):
+                await asyncio.sleep(0.1)
+
+
+async def until_one_leads(services: list[Service]) -> Service:
+    """The one of these that leads, once there is one; no other does."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            leading = [service for service in services if await is_leader(service)]
+            if leading:
+                [leader] = leading
+                return leader
+            await asyncio.sleep(0.1)
+
+
+async def freeze(leader: Service, others: list[Service]) -> Service:
+    """The leader that followed one that hung; the old one is awake again, and leads no more."""
+    leader.process.send_signal(signal.SIGSTOP)
+    new = await until_one_leads(others)
+    leader.process.send_signal(signal.SIGCONT)
+    async with asyncio.timeout(SECONDS):
+        while await is_leader(leader):
+            await asyncio.sleep(0.05)
+    before = await heartbeats(leader), await heartbeats(new)
+    await asyncio.sleep(3)
+    after = await heartbeats(leader), await heartbeats(new)
+    assert after[0] == before[0]
+    assert after[1] > before[1]
+    return new
+
+
+async def started(stack: AsyncExitStack, folder: Path, pair: Replicated) -> list[Service]:
+    """Three services, of which the first leads."""
+    environment = {
+        "DATABASE_URL": pair.primary.url(),
+        "REPLICA_DATABASE_URL": pair.standby.url("replica_user"),
+    }
+    services = []
+    for name in ("first", "second", "third"):
+        service = await launch(folder / name, None, **environment)
+        stack.push_async_callback(service.client.aclose)
+        stack.push_async_callback(service.stop, signal.SIGKILL)
+        services.append(service)
+    return services
+
+
 async def test_a_service_that_leads_and_is_killed_or_frozen_is_replaced(
     replicated: Replicated, tmp_path: Path
 ) -> None:
-    environment = {
-        "DATABASE_URL": replicated.primary.url(),
-        "REPLICA_DATABASE_URL": replicated.standby.url("replica_user"),
-    }
     async with AsyncExitStack() as stack:
-        services = []
-        for name in ("first", "second", "third"):
-            service = await launch(tmp_path / name, None, **environment)
-            stack.push_async_callback(service.client.aclose)
-            stack.push_async_callback(service.stop, signal.SIGKILL)
-            services.append(service)
+        services = await started(stack, tmp_path, replicated)
         first, second, third = services
         assert [await is_leader(service) for service in services] == [True, False, False]
         named = {(await one.client.get("/health")).json()["leader"] for one in services}
         assert len(named) == 1
         assert await heartbeats(second) == 0
+        load = Load(services)
+        await first.data(SAVE_SITE)
+        await until_known(load)
+        async with load.flowing():
+            leader = await freeze(first, [second, third])
+            # Its clients turn to the others, and send again what it left without an answer.
+            load.services.remove(leader)
+            leader.process.send_signal(signal.SIGKILL)
+            await until_one_leads(load.services)
+            await asyncio.sleep(1)
+        await load.whole()
+        for service in load.services:
+            assert await service.stop() == 0
+        await replicated.caught_up()
+        await load.count(replicated.primary, replicated.standby)
 
-        first.process.send_signal(signal.SIGSTOP)
-        async with asyncio.timeout(SECONDS):
-            while not (await is_leader(second) or await is_leader(third)):
-                await asyncio.sleep(0.1)
-        leader, other = (second, third) if await is_leader(second) else (third, second)
-        assert not await is_leader(other)
-        first.process.send_signal(signal.SIGCONT)
-        async with asyncio.timeout(SECONDS):
-            while await is_leader(first):
-                await asyncio.sleep(0.05)
-        before = await heartbeats(first), await heartbeats(leader)
-        await asyncio.sleep(3)
-        after = await heartbeats(first), await heartbeats(leader)
-        assert after[0] == before[0]
-        assert after[1] > before[1]
-
-        leader.process.send_signal(signal.SIGKILL)
-        async with asyncio.timeout(SECONDS):
-            while not (await is_leader(first) or await is_leader(other)):
-                await asyncio.sleep(0.1)
+    # Connections that the killed one broke off; every answer that came was a good one.
+    broken = ("ReadError", "ConnectError", "RemoteProtocolError")
+    assert load.failed.keys() <= {
+        f"{what} {error}" for what in ("ingest", "ask") for error in broken
+    }

@@ -1,9 +1,9 @@
-"""A standby that is killed, hangs or lags, and a primary that restarts, under load."""
+"""A standby that is killed, hangs or lags, under load."""
 
 import asyncio
 from pathlib import Path
 
-from tests.faults.replica_load import under_load
+from tests.faults.load import under_load
 from tests.fixtures.standby import Replicated
 
 
@@ -77,20 +77,3 @@ async def test_a_standby_that_lags_too_far_is_put_aside_and_reports_are_fresh(
         await load.until("replica", "ok")
 
     assert load.failed == {}
-
-
-async def test_while_the_primary_restarts_reports_go_on_and_events_are_refused_by_a_code(
-    replicated: Replicated, tmp_path: Path
-) -> None:
-    async with under_load(replicated, tmp_path / "home") as load:
-        for _ in range(3):
-            await replicated.primary.kill()
-            asked = load.answers
-            await asyncio.sleep(2)
-            assert load.answers > asked
-            await replicated.primary.start()
-            await load.until("database", "ok")
-            await asyncio.sleep(1)
-
-    assert set(load.failed) <= {"ingest UNAVAILABLE", "ask UNAVAILABLE"}
-    assert load.failed["ask UNAVAILABLE"] <= load.failed["ingest UNAVAILABLE"]
