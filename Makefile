@@ -15,7 +15,8 @@ ifdef PYTHON
 export PYTHON
 endif
 
-COMPOSE_FILES := $(wildcard docker-compose.yml compose.yaml deploy/docker-compose*.yml deploy/compose*.yaml)
+# Each variant is one COMPOSE_FILE: files that belong on top of one another, with colons between.
+COMPOSE_FILES := docker-compose.yml docker-compose.yml:deploy/compose.production.yml
 LOCKS := runtime dev bench
 
 .PHONY: help setup demo test check conformance bench fmt lint types imports snapshot released \
@@ -72,11 +73,12 @@ released: setup
 	@$(BIN)/footfall schema --since schema/released.graphql
 
 compose:
-	@if docker compose version >/dev/null 2>&1; then \
-	    for file in $(COMPOSE_FILES); do docker compose --file "$$file" config --quiet || exit 1; done; \
-	elif [ -n "$(COMPOSE_FILES)" ]; then \
-	    echo "Not checked for want of docker compose: $(COMPOSE_FILES)"; \
-	fi
+	@if docker compose version >/dev/null 2>&1; then compose="docker compose"; \
+	elif docker-compose version >/dev/null 2>&1; then compose=docker-compose; \
+	else echo "Not checked for want of docker compose: $(COMPOSE_FILES)"; exit 0; fi; \
+	for files in $(COMPOSE_FILES); do \
+	    COMPOSE_FILE="$$files" $$compose config --quiet || exit 1; \
+	done
 
 schema: setup ## Write schema/schema.graphql from the code
 	@$(BIN)/footfall schema > schema/schema.graphql.new

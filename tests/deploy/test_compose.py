@@ -1,0 +1,201 @@
+"""The compose files, the image and what `deploy/init` makes: nothing is open, known or unbounded."""
+
+import os
+import re
+import ssl
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.settings import Settings
+from tests.deploy.composition import (
+    PLAIN,
+    PRODUCTION,
+    VARIANTS,
+    compose_command,
+    composition,
+    environment,
+    make_secrets,
+)
+from tests.fixtures.service import ROOT
+
+OURS = ("api", "worker", "migrate", "vault-setup")
+ONCE = ("migrate", "vault-setup")
+# What deploy/ itself reads, besides settings.
+OF_SCRIPTS = {"VAULT_CREDENTIALS", "VAULT_KEYS"}
+
+both = pytest.mark.parametrize("files", VARIANTS, ids=["plain", "production"])
+
+
+def services(files: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = composition(files)["services"]
+    return found
+
+
+def test_compose_takes_both_variants_in_a_clean_checkout() -> None:
+    command = compose_command()
+    if command is None:
+        pytest.skip("there is no docker compose here: the files are read, but not by it")
+    for files in VARIANTS:
+        done = subprocess.run(
+            [*command, "config", "--quiet"],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "COMPOSE_FILE": ":".join(files)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@both
+def test_every_setting_of_the_service_exists_and_has_a_value_that_it_takes(
+    files: tuple[str, ...],
+) -> None:
+    for name in OURS:
+        for variable in environment(services(files)[name]):
+            setting = variable.removesuffix("_FILE").lower()
+            known = {variable.lower(), setting} & set(Settings.model_fields)
+            assert known or variable in OF_SCRIPTS, f"{name} sets {variable}, which nobody reads"
+
+
+@both
+def test_only_nginx_can_be_reached_from_outside(files: tuple[str, ...]) -> None:
+    found = composition(files)
+    assert found["networks"]["internal"]["internal"] is True
+    for name, service in found["services"].items():
+        assert ("ports" in service) == (name == "nginx")
+        assert service["networks"] == (
+            ["internal", "outside"] if name == "nginx" else ["internal"]
+        ), name
+
+
+def test_the_plain_variant_listens_on_this_machine_only() -> None:
+    assert services(PLAIN)["nginx"]["ports"] == ["127.0.0.1:8080:8080"]
+
+
+@both
+def test_every_service_has_a_health_check_bounds_and_a_rule_for_its_restart(
+    files: tuple[str, ...],
+) -> None:
+    for name, service in services(files).items():
+        assert {"cpus", "memory"} <= set(service["deploy"]["resources"]["limits"]), name
+        if name in ONCE:
+            assert service["restart"] == "no"
+            continue
+        assert service["restart"] == "unless-stopped", name
+        assert {"test", "interval", "timeout", "retries"} <= set(service["healthcheck"]), name
+        waits = service.get("depends_on", {})
+        assert all("condition" in one for one in waits.values()), name
+
+
+@both
+def test_no_password_stands_in_the_files_and_secrets_are_files_that_init_makes(
+    files: tuple[str, ...], tmp_path: Path
+) -> None:
+    made = {path.name for path in make_secrets(tmp_path / "secrets").iterdir()}
+    found = composition(files)
+    for name, secret in found["secrets"].items():
+        assert Path(secret["file"]).name in made, name
+    for name, service in found["services"].items():
+        assert set(service.get("secrets", ())) <= set(found["secrets"]), name
+        for variable, value in environment(service).items():
+            sensitive = re.search("PASSWORD|TOKEN|SECRET|KEY", variable)
+            assert not sensitive or value.startswith("/") or not value, f"{name}: {variable}"
+            assert not re.search(r"://[^/]*:[^/]*@", value), f"{name}: {variable}"
+
+
+@both
+def test_images_are_pinned_and_what_is_mounted_is_there(files: tuple[str, ...]) -> None:
+    for name, service in services(files).items():
+        assert name in OURS or re.search(r":v?\d+\.\d+", service["image"]), service["image"]
+        for volume in service.get("volumes", ()):
+            source = str(volume).split(":")[0]
+            if source.startswith("."):
+                assert (ROOT / source).is_file(), source
+
+
+@both
+def test_nothing_of_ours_runs_as_root_or_writes_outside_its_volumes(files: tuple[str, ...]) -> None:
+    for name in OURS:
+        service = services(files)[name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert "user" not in service  # the image's
+
+
+def test_production_reaches_vault_by_tls_and_leaves_unsealing_to_people() -> None:
+    found = services(PRODUCTION)
+    for name in ("api", "worker"):
+        values = environment(found[name])
+        assert values["ENVIRONMENT"] == "production"
+        assert values["VAULT_ADDR"].startswith("https://")
+        assert values["VAULT_CACERT"] == "/run/secrets/authority"
+        assert "authority" in found[name]["secrets"]
+    assert environment(found["vault-setup"])["VAULT_KEYS"] == ""
+    assert not any("plain" in str(one) for one in found["vault"]["volumes"])
+    assert not any("plain" in str(one) for one in found["nginx"]["volumes"])
+
+
+def test_init_makes_what_nobody_can_guess_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    folder = make_secrets(tmp_path / "secrets", "stats.example")
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    make_secrets(folder)
+
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "authority.key").stat().st_mode) == 0o600
+    passwords = [value for name, value in first.items() if name.endswith("_password")]
+    assert len(set(passwords)) == len(passwords) == 6
+    assert all(len(one) == 48 for one in passwords)
+    assert all(first.values())
+    for name in ("vault", "web"):
+        context = ssl.create_default_context(cafile=folder / "authority.pem")
+        context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+        subprocess.run(
+            ["openssl", "verify", "-CAfile", folder / "authority.pem", folder / f"{name}.pem"],
+            check=True,
+            capture_output=True,
+        )
+
+
+def test_the_image_installs_by_hashes_and_runs_as_an_ordinary_user() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
+    stages = re.split(r"^FROM ", text, flags=re.MULTILINE)[1:]
+    assert len(stages) == 2
+    build, final = stages
+    assert all(re.match(r"python:3\.\d+\.\d+-slim", stage) for stage in stages)
+    assert "--require-hashes" in build
+    assert not re.search(r"apt|gcc|pip", final)
+    assert re.search(r"^USER footfall$", final, re.MULTILINE)
+    assert "HEALTHCHECK" in final
+    assert 'CMD ["serve", "--host", "0.0.0.0"' in final
+
+
+def test_the_image_has_everything_that_the_service_runs_from(tmp_path: Path) -> None:
+    kept = [
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line.startswith("!")
+    ]
+    for name in kept:
+        place = tmp_path / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-a", ROOT / name, place], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "from server.cli import main; main()", "serve", "--port", "70000"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # All modules are there, and it is the port that it does not like.
+    assert done.returncode == 2, done.stderr
+    assert "port" in done.stderr
+    for path in ("docs/examples", "web/graphiql/build", "migrations/sql", "deploy/api/start"):
+        assert (tmp_path / path).exists()
+    assert not (tmp_path / "deploy" / "secrets").exists()
