@@ -23,7 +23,7 @@ from data.postgres.feed import FeedState, Slice, copy_slice, feed_state, next_sl
 from data.postgres.reads import Reads
 from data.queries import Watermark
 from data.rebuild_requests import Progress, is_requested, serve_requests
-from telemetry.metrics import FollowMetrics
+from telemetry.columnar_metrics import FollowMetrics
 
 log = structlog.get_logger()
 

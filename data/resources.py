@@ -13,10 +13,12 @@ from data.intake import Intake
 from data.live import Live
 from data.persisted import PersistedQueries
 from data.postgres.directory import Directory
+from data.postgres.key_uses import KeyUses
 from data.postgres.leadership import Leadership
 from data.postgres.ledger import Ledger
 from data.postgres.lookout import Lookout
 from data.postgres.salts import SaltKeeper
+from data.rate_limits import RateLimits
 from data.reconciliation import Reconciliation
 from data.redis.client import RedisConnection
 from data.redis.queue import Queue
@@ -37,6 +39,7 @@ class Resources:
     ledger: Ledger
     leadership: Leadership
     directory: Directory
+    key_uses: KeyUses
     committer: GroupCommit
     intake: Intake
     lookout: Lookout
@@ -51,6 +54,7 @@ class Resources:
     queue: Queue | None
     queue_store: QueueStore | None
     results: Results
+    rate_limits: RateLimits | None
     secrets: Secrets
     metrics: Metrics
     tracing: Tracing

@@ -25,13 +25,6 @@ JOBS: tuple[Job[Resources], ...] = (
         deadline=timedelta(minutes=1),
         at_start=True,
     ),
-    # So that the replica's lag is a matter of seconds on an idle primary, too.
-    Job(
-        "send_heartbeat",
-        send_heartbeat,
-        Every(timedelta(seconds=1)),
-        deadline=timedelta(seconds=5),
-    ),
     # A refresh rests for nine times as long as it took, so it may come often.
     Job(
         "refresh_daily_users",
@@ -39,6 +32,8 @@ JOBS: tuple[Job[Resources], ...] = (
         Every(timedelta(seconds=15)),
         deadline=timedelta(minutes=5),
         at_start=True,
+        # What was not committed is done again; nobody needs to wait for it.
+        grace=timedelta(seconds=1),
         slow_after=timedelta(seconds=30),
     ),
     # In every process: each has a columnar copy of its own.
@@ -47,7 +42,18 @@ JOBS: tuple[Job[Resources], ...] = (
         reconcile,
         Every(timedelta(minutes=5)),
         deadline=timedelta(minutes=4),
+        grace=timedelta(seconds=1),
         slow_after=timedelta(seconds=30),
         everywhere=True,
+    ),
+)
+
+# While there is a replica: so that its lag is a matter of seconds on an idle primary, too.
+REPLICA_JOBS: tuple[Job[Resources], ...] = (
+    Job(
+        "send_heartbeat",
+        send_heartbeat,
+        Every(timedelta(seconds=1)),
+        deadline=timedelta(seconds=5),
     ),
 )

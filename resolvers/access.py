@@ -33,6 +33,7 @@ async def authenticate(resources: Resources, key_text: str | None, now: datetime
     matches = secret_matches(secret, known.secret_hash if known else _NOBODY)
     if known is None or not matches or not known.is_valid(now):
         raise Unauthenticated("the API key is not valid")
+    resources.key_uses.note(key_id, now)
     return Caller(
         key_id=key_id,
         name=known.name,

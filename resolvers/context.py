@@ -10,6 +10,7 @@ import msgspec
 from data.postgres.keys import DocumentsMode, Scope
 from data.resources import Resources
 from resolvers.loaders import Loaders
+from resolvers.rate_limits import Meter
 from resolvers.throttle import Throttle
 
 
@@ -29,7 +30,7 @@ class Caller:
 class Context(msgspec.Struct, frozen=True):
     """One request. `body_bytes` is the size of its body, by which its memory is reckoned.
 
-    `wants_new`: nothing will do that was kept from before.
+    `wants_new`: nothing will do that was kept from before. `meter` counts it; None where nothing is counted.
     """
 
     resources: Resources
@@ -39,3 +40,4 @@ class Context(msgspec.Struct, frozen=True):
     throttle: Throttle = msgspec.field(default_factory=Throttle)
     body_bytes: int = 0
     wants_new: bool = False
+    meter: Meter | None = None

@@ -1,4 +1,4 @@
-"""API keys: making and revoking them."""
+"""API keys: listing, making and revoking them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,19 @@ def checked(draft: KeyDraft, now: datetime) -> KeyDraft:
     if draft.expires_at is not None and draft.expires_at <= now:
         raise BadUserInput("expiresAt", "expiresAt is in the past")
     return replace(draft, name=name)
+
+
+async def api_keys(ctx: Context, site_id: str | None) -> list[ApiKey]:
+    """The keys of a site; all of them where none is named by an admin of all sites."""
+    require_scope(ctx.caller, Scope.ADMIN)
+    wanted = site_id or ctx.caller.site_id
+    if wanted is not None:
+        wanted = (await require_site(ctx, wanted, Scope.ADMIN)).site_id
+    try:
+        keys = await ctx.resources.directory.keys()
+    except LedgerUnavailable as error:
+        raise Unavailable("ledger", "keys cannot be read now; try again shortly") from error
+    return [key for key in keys if wanted in (None, key.site_id)]
 
 
 async def create_api_key(ctx: Context, draft: KeyDraft) -> NewKey:

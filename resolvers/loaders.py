@@ -39,6 +39,9 @@ log = structlog.get_logger()
 Query = TypeVar("Query")
 Rows = TypeVar("Rows")
 
+# The statement ends by itself before.
+_VIEW_SECONDS = 15.0
+
 Loaded = tuple[Rows, Watermark | None]
 Ask = Callable[[EventStore, Sequence[Query]], Awaitable[Answer[Rows]]]
 
@@ -81,7 +84,7 @@ class Loaders:
                 return nothing
             try:
                 with self._asking("daily_users", len(asked)):
-                    return await reads.run(lambda at: daily_users(at, asked))
+                    return await reads.run(lambda at: daily_users(at, asked), seconds=_VIEW_SECONDS)
             except (LedgerUnavailable, LedgerRefused) as error:
                 log.warning("view.unavailable", error=str(error))
                 return nothing

@@ -14,6 +14,7 @@ from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from data.postgres.feed import feed_state
 from data.postgres.leadership import Leadership
 from data.postgres.reads import Reads
+from data.rate_limits import RateLimits
 from data.reconciliation import DayDifference, Reconciliation
 from data.redis.client import RedisConnection
 from data.redis.queue_store import QueueStore
@@ -85,6 +86,9 @@ async def system_state(resources: Resources) -> SystemState:
     columnar, copy_position, through = await _columnar_part(resources)
     redis = [_redis_part(resources.redis)] if resources.redis else []
     queue = [_queue_part(resources.queue_store)] if resources.queue_store else []
+    limits = (
+        [_limits_part(resources.rate_limits)] if resources.redis and resources.rate_limits else []
+    )
     return SystemState(
         parts=[
             ledger[0],
@@ -97,6 +101,7 @@ async def system_state(resources: Resources) -> SystemState:
             _leader_part(resources.leadership),
             view,
             _reconcile_part(resources.reconciliation),
+            *limits,
         ],
         data_through=through,
         ledger_position=ledger[1] if ledger[1] is not None else replica[1],
@@ -257,6 +262,13 @@ def _vault_parts(resources: Resources) -> list[Part]:
     if state.has_ended:
         return [Part("vault", PartStatus.DOWN, f"{trouble}; leases have ended")]
     return [Part("vault", PartStatus.DEGRADED, f"{trouble}; leases end at {until or 'no time'}")]
+
+
+def _limits_part(limits: RateLimits) -> Part:
+    name = "rate_limits"
+    if limits.windows.is_shared:
+        return Part(name, PartStatus.OK, "all processes count together")
+    return Part(name, PartStatus.DEGRADED, "each process counts for itself, as Redis is away")
 
 
 async def system(ctx: Context) -> SystemState:

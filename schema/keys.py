@@ -8,6 +8,7 @@ import strawberry
 from strawberry import ID
 
 from data.postgres import sites
+from data.postgres.keys import ApiKey as StoredKey
 from data.postgres.keys import DocumentsMode, Scope
 from resolvers.access import require_site
 from resolvers.context import Caller
@@ -69,6 +70,36 @@ class ApiKeyInput:
             expires_at=None if ends is None else instant_of(ends, "expiresAt"),
             documents=self.documents,
         )
+
+
+@strawberry.type
+class ApiKey:
+    """A key as the service knows it; the key itself is not kept."""
+
+    key_id: ID = strawberry.field(name="id", description="The key's id, which is no secret.")
+    name: str = strawberry.field(description="The name that the key was given.")
+    site_id: ID | None = strawberry.field(
+        description="The only site that the key is for; null for a key for all sites."
+    )
+    documents: DocumentsMode = strawberry.field(description="Which documents the key may send.")
+    created_at: datetime = strawberry.field(description="When the key was made.")
+    expires_at: datetime | None = strawberry.field(
+        description="When the key ends by itself; null where it doesn't."
+    )
+    revoked_at: datetime | None = strawberry.field(
+        description="When the key was revoked; null where it wasn't."
+    )
+    last_used_at: datetime | None = strawberry.field(
+        description=(
+            "When the key was last sent to the service; null where it never was. A minute late at "
+            "most, and no later than the database could be written to."
+        )
+    )
+
+    @field("What the key may do.")
+    @staticmethod
+    def scopes(key: strawberry.Parent[StoredKey]) -> list[Scope]:
+        return [scope for scope in Scope if scope in key.scopes]
 
 
 @strawberry.type

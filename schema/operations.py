@@ -20,13 +20,16 @@ from data.postgres.keys import Scope
 from data.resources import Resources
 from resolvers.context import Caller, Context
 from resolvers.documents import AskedDocument, DocumentText, document_text
-from resolvers.errors import Code, Refusal, TimedOut
+from resolvers.errors import Code, RateLimited, Refusal, TimedOut
 from resolvers.loaders import Loaders
+from resolvers.rate_limits import Meter
 from resolvers.throttle import Throttle
 from schema.documents import BadDocument, Document, Documents, Operation
 from schema.execution import FastExecutor, Variables, coerce_variables, source_events
+from schema.metering import rate_kind
 from schema.presenting import coded, codes_of, presentable, presented, refused, unexpected
 from telemetry.metrics import OperationOutcome, OperationType
+from telemetry.rate_limits import RateKind
 
 
 class Reason(Enum):
@@ -120,6 +123,7 @@ class Operations:
         *,
         body_bytes: int = 0,
         wants_new: bool = False,
+        meter: Meter | None = None,
     ) -> Context:
         """What the resolvers of one request are given."""
         return Context(
@@ -130,6 +134,7 @@ class Operations:
             throttle=self.throttle,
             body_bytes=body_bytes,
             wants_new=wants_new,
+            meter=meter,
         )
 
     async def prepare(
@@ -141,9 +146,11 @@ class Operations:
         """The operation, ready to run and paid for; raises `RequestRefused`."""
         try:
             return await self._prepare(request, context, allowed)
-        except RequestRefused as refusal:
+        except RequestRefused as refused_first:
+            # What comes to nothing is counted as well.
+            refusal = await _over_limit(context, "query") or refused_first
             self._count(context, refusal.kind, ExecutionResult(None, refusal.errors))
-            raise
+            raise refusal from None
 
     async def _prepare(
         self, request: Request, context: Context, allowed: frozenset[OperationType]
@@ -159,6 +166,10 @@ class Operations:
         if kind not in allowed:
             problem = coded(Code.BAD_USER_INPUT, f"a {kind} cannot be sent this way")
             raise RequestRefused([problem], Reason.METHOD, kind)
+        if context.meter is not None and (
+            over := await _over_limit(context, rate_kind(document.ast, operation.node), kind)
+        ):
+            raise over
         self._require_introspection(operation, context.caller)
         variables = coerce_variables(
             self.schema,
@@ -299,6 +310,19 @@ class Operations:
 
 def _executor(prepared: Prepared) -> FastExecutor:
     return prepared.operation.executor.begun(prepared.variables, prepared.context)
+
+
+async def _over_limit(
+    context: Context, rate: RateKind, kind: OperationType = "unknown"
+) -> RequestRefused | None:
+    """Count the request; the refusal where that is one too many."""
+    if context.meter is None:
+        return None
+    try:
+        await context.meter.count(rate)
+    except RateLimited as limited:
+        return RequestRefused([refused(limited)], Reason.THROTTLED, kind)
+    return None
 
 
 def _actual_cost(prepared: Prepared, result: ExecutionResult) -> int:

@@ -9,10 +9,12 @@ from strawberry import ID, UNSET
 
 from data.calendar import Interval
 from data.events import Receipt
+from data.postgres.keys import ApiKey as StoredKey
 from data.postgres.sites import Site as StoredSite
 from resolvers import (
     daily_users,
     dead_letters,
+    keys,
     raw_events,
     reports,
     retention,
@@ -39,7 +41,7 @@ from schema.events import Days, EventConnection, UserId
 from schema.fields import field
 from schema.filters import Filter, filter_asked
 from schema.ingest import EventIds, IngestReceipt
-from schema.keys import Viewer
+from schema.keys import ApiKey, Viewer
 from schema.pagination import After, First, page_asked
 from schema.reports import (
     ActiveUsersReport,
@@ -64,6 +66,7 @@ _AT_HAND = Cost(weight="10")
 # A report of whole days changes little in five seconds, and tells up to when its data is complete.
 _BRIEFLY = CacheControl(max_age=5)
 _MAX_SITES = 1_000
+_MAX_KEYS = 1_000
 _MAX_PARTS = 20
 
 _DAYS = ListSize(assumed_size=MAX_RANGE_DAYS, slicing_arguments=["range"], sized_fields=["points"])
@@ -82,6 +85,7 @@ _LETTERS = ListSize(
 )
 _RECEIPTS = ListSize(assumed_size=MAX_RECEIPTS, slicing_arguments=["eventIds"])
 _SITES = ListSize(assumed_size=_MAX_SITES)
+_KEYS = ListSize(assumed_size=_MAX_KEYS)
 _PARTS = ListSize(assumed_size=_MAX_PARTS, sized_fields=["parts"])
 
 
@@ -255,6 +259,23 @@ class Query:
     )
     async def sites(self, info: Info) -> list[StoredSite]:
         return await sites.sites(info.context)
+
+    @field(
+        "API keys, revoked ones too, oldest first: those of a site, or all of them with an admin "
+        "key that is bound to no site. Takes the scope ADMIN.",
+        list[ApiKey],
+        directives=[_AT_HAND, _KEYS],
+    )
+    async def api_keys(
+        self,
+        info: Info,
+        *,
+        site_id: Annotated[
+            ID | None,
+            strawberry.argument("Keys of this site alone; the key's own where it has one."),
+        ] = UNSET,
+    ) -> list[StoredKey]:
+        return await keys.api_keys(info.context, given(site_id))
 
     @field("Who asks: the key's name, its scopes and the site that it is bound to.", Viewer)
     def viewer(self, info: Info) -> Caller:

@@ -7,7 +7,20 @@ from time import monotonic
 import strawberry
 
 from resolvers.context import Context
+from resolvers.rate_limits import Meter
 from schema.limits import LIMITS
+
+
+@strawberry.type
+class RequestLimit:
+    """How many requests may be sent in a window of time, and what is left of it."""
+
+    limit: int = strawberry.field(description="Requests in a window, at most.")
+    remaining: int = strawberry.field(description="Those that are left now, after this one.")
+    reset_seconds: int = strawberry.field(
+        description="Seconds until more are left, at most; the header X-RateLimit-Reset."
+    )
+    window_seconds: int = strawberry.field(description="How long the window is, in seconds.")
 
 
 @strawberry.type
@@ -24,6 +37,9 @@ class ViewerLimits:
     restore_rate: int = strawberry.field(description="What comes back to the budget per second.")
     timeout_seconds: float = strawberry.field(
         description="How long an operation may take, in seconds."
+    )
+    requests: RequestLimit | None = strawberry.field(
+        default=None, description="Of requests with questions; null where they have no limit."
     )
     characters: int = strawberry.field(
         default=LIMITS.characters, description="Characters of a document, at most."
@@ -59,4 +75,17 @@ def limits_of(context: Context) -> ViewerLimits:
         available=state.available,
         restore_rate=state.restore_rate,
         timeout_seconds=allowance.seconds,
+        requests=_requests_of(context.meter),
+    )
+
+
+def _requests_of(meter: Meter | None) -> RequestLimit | None:
+    if meter is None or meter.standing is None:
+        return None
+    standing = meter.standing
+    return RequestLimit(
+        limit=standing.limit,
+        remaining=standing.remaining,
+        reset_seconds=standing.reset_seconds,
+        window_seconds=meter.limits.rates.seconds,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -22,8 +23,10 @@ from server.collect import Collect
 from server.connections import open_connections
 from server.graphiql import GraphiQL
 from server.graphql import GraphQL, View
-from server.health import health, live, metrics
-from server.middleware import Correlation
+from server.headers import OF_COLLECT
+from server.health import MetricsPage, health, live
+from server.metering import TOLD
+from server.middleware import Correlation, Guards
 from server.resources import open_resources
 from server.settings import Settings
 from server.websocket import WebSocket
@@ -43,7 +46,7 @@ class _Application(FastAPI):
     ) -> None:
         super().__init__(**options)
         self._endpoints: Mapping[str, Mapping[str, ASGIApp]] = {
-            "http": {path: Correlation(endpoint) for path, endpoint in http.items()},
+            "http": http,
             "websocket": websocket,
         }
 
@@ -77,24 +80,29 @@ def create_app(settings: Settings) -> FastAPI:
     operations = _operations(settings)
     streams = SharedStreams(operations)
     page = None if settings.is_production else GraphiQL()
+    metrics = MetricsPage(settings.trusted_proxies if settings.is_production else None)
+    guards = Guards(strict_behind=settings.trusted_proxies if settings.is_production else None)
     view = _graphql(settings, operations, streams, page)
+    graphql = Correlation(_with_cors(settings, view), guards)
+    collect = Correlation(Collect(settings.trusted_proxies), replace(guards, headers=OF_COLLECT))
+    pages = dict.fromkeys(page.paths, Correlation(page, guards)) if page else {}
     return _Application(
-        http={
-            "/collect": Collect(settings.trusted_proxies),
-            "/graphql": _with_cors(settings, view),
-            **(dict.fromkeys(page.paths, page) if page else {}),
+        http={"/collect": collect, "/graphql": graphql, **pages},
+        websocket={
+            "/graphql": WebSocket(
+                operations, streams, settings.cors_origins, settings.trusted_proxies
+            )
         },
-        websocket={"/graphql": WebSocket(operations, streams, settings.cors_origins)},
         title="Footfall",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        middleware=[Middleware(Correlation)],
+        middleware=[Middleware(Correlation, guards)],
         routes=[
             Route("/health", health),
             Route("/health/live", live),
-            Route("/metrics", metrics),
+            Route("/metrics", metrics.get),
         ],
     )
 
@@ -122,6 +130,7 @@ def _graphql(
         streams,
         View(
             profile=settings.graphql_status_profile,
+            trusted_proxies=settings.trusted_proxies,
             keys_preflight=not settings.is_production,
             page=page,
         ),
@@ -146,6 +155,6 @@ def _with_cors(settings: Settings, view: ASGIApp) -> ASGIApp:
             "x-apollo-operation-name",
             "x-correlation-id",
         ],
-        expose_headers=["etag", "retry-after", "x-correlation-id"],
+        expose_headers=["etag", "retry-after", "x-correlation-id", *TOLD],
         max_age=86_400,
     )

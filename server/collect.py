@@ -15,13 +15,14 @@ from data.events import Event, Rejection
 from data.postgres.engine import LedgerUnavailable
 from data.postgres.sites import Site
 from data.resources import Resources
-from resolvers.errors import BadUserInput, Overloaded, Refusal, Unavailable
+from resolvers.errors import BadUserInput, Overloaded, RateLimited, Refusal, Unavailable
 from resolvers.ingest import Door, Outcome, require_batch_size, take_in
 from resolvers.pipeline import Arrival
 from resolvers.sites import may_send
 from resolvers.visitors import visitor_id
 from server.addresses import client_address
 from server.bodies import BodyProblem, ClientGone, read_body
+from server.metering import meter_of, telling
 from server.responses import Answer, Header, encode_json, send_answer
 from server.settings import Network
 from telemetry.metrics import IngestWay
@@ -96,6 +97,14 @@ class Collect:
         resources: Resources = scope["state"]["resources"]
         headers = dict(scope["headers"])
         method = scope["method"]
+        meter = meter_of(scope, self.trusted_proxies) if method in ("GET", "POST") else None
+        if meter is not None:
+            send = telling(send, meter)
+            try:
+                await meter.count("ingest")
+            except RateLimited as limited:
+                await send_answer(send, _turned_away(method, headers, limited))
+                return
         if method == "POST":
             answer = await self._post(resources, scope, headers, receive)
         elif method in ("GET", "HEAD"):
@@ -114,7 +123,7 @@ class Collect:
         if scope["method"] == "HEAD":
             return Answer(200, b"", b"image/gif", _NOT_KEPT)
         query = scope["query_string"]
-        address = client_address(scope, headers, self.trusted_proxies)
+        address = client_address(scope, self.trusted_proxies)
         request = _Request(headers, address, "pixel", len(query))
         try:
             outcome = await _take(resources, request, [_pixel_event(query)], None)
@@ -123,8 +132,7 @@ class Collect:
             reason = refused.message
         except Refusal as refusal:
             reason = refusal.message
-        more = ((b"x-footfall", f"ignored: {reason}".encode("ascii", "replace")),) if reason else ()
-        return Answer(200, PIXEL, b"image/gif", (*_NOT_KEPT, *more))
+        return _pixel_answer(reason)
 
     async def _post(
         self,
@@ -133,7 +141,7 @@ class Collect:
         headers: Mapping[bytes, bytes],
         receive: Receive,
     ) -> Answer:
-        address = client_address(scope, headers, self.trusted_proxies)
+        address = client_address(scope, self.trusted_proxies)
         request = _Request(headers, address, "collect")
         cors = _cors(headers)
         try:
@@ -159,6 +167,19 @@ class Collect:
             return Answer(503, _error(busy.code.value, busy.message), headers=(*cors, *wait))
         answer = _batch_answer(outcome) if is_batch else _single_answer(outcome)
         return msgspec.structs.replace(answer, headers=cors)
+
+
+def _pixel_answer(reason: str | None) -> Answer:
+    more = ((b"x-footfall", f"ignored: {reason}".encode("ascii", "replace")),) if reason else ()
+    return Answer(200, PIXEL, b"image/gif", (*_NOT_KEPT, *more))
+
+
+def _turned_away(method: str, headers: Mapping[bytes, bytes], limited: RateLimited) -> Answer:
+    if method == "GET":
+        return _pixel_answer(limited.message)
+    wait = (b"retry-after", b"%d" % limited.retry_after)
+    body = _error(limited.code.value, limited.message)
+    return Answer(429, body, headers=(*_cors(headers), wait))
 
 
 def _error(code: str, message: str) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from server.headers import GUARDS
 from server.negotiation import takes_gzip
 from server.responses import Answer, Header, encode_json, is_known_tag, send_answer
 
@@ -105,6 +106,7 @@ class GraphiQL:
         return self._files.keys()
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        scope[GUARDS] = ()  # a page needs others, which are in its answers already
         if scope["method"] not in ("GET", "HEAD"):
             await send_answer(send, Answer(405, headers=((b"allow", b"GET, HEAD"),)), _ON_ALL)
             return

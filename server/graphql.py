@@ -20,6 +20,7 @@ from resolvers.errors import (
     Unauthenticated,
     Unavailable,
 )
+from resolvers.rate_limits import Meter
 from schema.cache_hints import max_age_of, max_ages_of
 from schema.operations import Operations, Prepared, Reason, RequestRefused
 from schema.presenting import coded, refused, unexpected
@@ -37,9 +38,11 @@ from server.graphql_request import (
     read_get,
     read_post,
 )
+from server.metering import meter_of, telling
 from server.negotiation import EVENT_STREAM, HTML, JSON, RESPONSE, preferred
 from server.response_cache import Kept, Key, ResponseCache, Wish, send_kept, wish_of
 from server.responses import Answer, Header, encode_json, send_answer
+from server.settings import Network
 from server.sse import EventStreams
 from server.statuses import (
     StatusProfile,
@@ -84,6 +87,7 @@ class View:
     """
 
     profile: StatusProfile = "compatible"
+    trusted_proxies: Sequence[Network] = ()
     keys_preflight: bool = False
     page: ASGIApp | None = None
 
@@ -104,11 +108,16 @@ class GraphQL:
             await self.view.page(scope, receive, send)
             return
         media_type = preferred(headers.get(b"accept", b""), _OFFERED)
+        meter: Meter | None = None
         try:
+            meter = meter_of(scope, self.view.trusted_proxies)
+            send = send if meter is None else telling(send, meter)
             _require_served(scope["method"], media_type)
             resources: Resources = scope["state"]["resources"]
             caller = await authenticate(resources, key_of(headers), resources.clock())
-            exchange = Exchange(scope, receive, send, headers, media_type or JSON, caller)
+            if meter is not None:
+                meter.key_id = caller.key_id
+            exchange = Exchange(scope, receive, send, headers, media_type or JSON, caller, meter)
             answer = await (self._get if scope["method"] == "GET" else self._post)(exchange)
         except Refusal as refusal:
             answer = self._refused([refused(refusal)], Reason.REQUEST, media_type)
@@ -121,10 +130,20 @@ class GraphQL:
         except Exception as error:  # noqa: BLE001 - whatever it is, a client gets an answer
             answer = self._crashed(error)
         if isinstance(answer, Answer):
+            if meter is not None:
+                answer = await self._counted(meter, answer, media_type)
             answer = await packed(answer, headers.get(b"accept-encoding", b""))
             await send_answer(send, answer, _ON_ALL)
         else:
             await answer()
+
+    async def _counted(self, meter: Meter, answer: Answer, media_type: bytes | None) -> Answer:
+        """The answer; where the request came to nothing, unless there are too many of those."""
+        try:
+            await meter.count("query")
+        except RateLimited as limited:
+            return self._refused([refused(limited)], Reason.THROTTLED, media_type)
+        return answer
 
     async def _post(self, exchange: Exchange) -> Answer | Sending:
         asked = await read_post(exchange.headers, exchange.receive)
@@ -139,6 +158,8 @@ class GraphQL:
 
     async def _get(self, exchange: Exchange) -> Answer | Sending:
         headers, query_string = exchange.headers, exchange.scope["query_string"]
+        if exchange.meter is not None:
+            await exchange.meter.count("query")
         preflighted = is_preflighted(headers, by_key=self.view.keys_preflight)
         wish = wish_of(headers.get(b"cache-control"), headers.get(b"pragma"))
         key = (exchange.caller.key_id, exchange.media_type, query_string)
@@ -195,6 +216,7 @@ class GraphQL:
             exchange.caller,
             body_bytes=asked.size,
             wants_new=wish.is_for_new,
+            meter=exchange.meter,
         )
         return await self.operations.prepare(asked.request, context, allowed)
 

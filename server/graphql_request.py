@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from data.resources import Resources
 from resolvers.context import Caller
+from resolvers.rate_limits import Meter
 from schema.operations import Request
 from server.bodies import read_body
 from server.negotiation import JSON, media_type_of
@@ -63,6 +64,7 @@ class Exchange(msgspec.Struct, frozen=True):
     headers: Headers
     media_type: bytes
     caller: Caller
+    meter: Meter | None = None
 
     @property
     def resources(self) -> Resources:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from data.resources import Resources
 from jobs.runner import JobRunner
+from resolvers.access import authenticate, require_service_wide
+from resolvers.errors import Refusal
 from resolvers.system import PartStatus, queue_takes, system_state
+from server.addresses import client_address, is_near
+from server.graphql_request import key_of
+from server.settings import Network
+
+_NOT_YOURS = {
+    "status": "error",
+    "code": "FORBIDDEN",
+    "message": "ask from a private network, or with an admin key that is bound to no site",
+}
 
 
 async def health(request: Request) -> JSONResponse:
@@ -42,8 +56,25 @@ async def live(_: Request) -> JSONResponse:
     return JSONResponse({"status": "alive"}, headers={"cache-control": "no-store"})
 
 
-async def metrics(request: Request) -> Response:
-    """All metrics, as Prometheus reads them."""
-    resources: Resources = request.state.resources
-    page, content_type = resources.metrics.render()
-    return Response(page, media_type=content_type)
+@dataclass(frozen=True, slots=True)
+class MetricsPage:
+    """All metrics. `proxies` None: anybody may read them.
+
+    Otherwise only who asks from this machine or a private network, looking through these proxies,
+    or with an admin key that is bound to no site.
+    """
+
+    proxies: Sequence[Network] | None = None
+
+    async def get(self, request: Request) -> Response:
+        """The page, as Prometheus reads it."""
+        resources: Resources = request.state.resources
+        if self.proxies is not None and not is_near(client_address(request.scope, self.proxies)):
+            try:
+                key = key_of(dict(request.scope["headers"]))
+                caller = await authenticate(resources, key, resources.clock())
+                require_service_wide(caller)
+            except Refusal:
+                return JSONResponse(_NOT_YOURS, 403, {"cache-control": "no-store"})
+        page, content_type = resources.metrics.render()
+        return Response(page, media_type=content_type)

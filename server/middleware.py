@@ -1,14 +1,18 @@
-"""Around every request: a correlation id, one measurement, and a log line."""
+"""Around every request: a correlation id, guarding headers, one measurement, and a log line."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.responses import Answer, encode_json, send_answer
+from server.headers import GUARDS, OF_API, STRICT_TRANSPORT, came_by_https
+from server.responses import Answer, Header, encode_json, send_answer
+from server.settings import Network
 from telemetry.logs import bind_correlation_id, new_correlation_id
 from telemetry.metrics import HttpMetrics
 from telemetry.tracing import Tracing
@@ -20,27 +24,53 @@ _UNTRACED = Tracing(None)
 _ROUTES = frozenset({"/graphql", "/collect", "/health", "/health/live", "/metrics"})
 
 
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """The headers that guard answers; `strict_behind` None: never by HTTPS only.
+
+    Otherwise answers to requests that came by HTTPS, also through these proxies, say that the
+    service is to be asked by HTTPS from then on.
+    """
+
+    headers: tuple[Header, ...] = OF_API
+    strict_behind: Sequence[Network] | None = None
+
+    def of(self, scope: Scope) -> tuple[Header, ...]:
+        """The headers of the answer to one request."""
+        if self.strict_behind is not None and came_by_https(scope, self.strict_behind):
+            return (*self.headers, STRICT_TRANSPORT)
+        return self.headers
+
+
+_USUAL = Guards()
+
+
 class Correlation:
     """Gives every request an id that stands on its log lines and in its answer.
 
     An id that the client or a proxy sends as `X-Correlation-ID` is kept if it looks like one.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, guards: Guards = _USUAL) -> None:
         self.app = app
+        self.guards = guards
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started, status = perf_counter(), 0
+        guards = self.guards.of(scope)
         correlation_id = _sent_id(scope) or new_correlation_id()
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"].append((b"x-correlation-id", correlation_id.encode()))
+                message["headers"] += (
+                    (b"x-correlation-id", correlation_id.encode()),
+                    *scope.get(GUARDS, guards),
+                )
             await send(message)
 
         tracing: Tracing = scope.get("state", {}).get("tracing", _UNTRACED)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from uuid import UUID
@@ -13,44 +13,37 @@ from data.cache import Room
 from data.columnar import ColumnarCopy, open_columnar, take_slot
 from data.comparison import Comparison
 from data.follower import Follower, following
-from data.group_commit import open_group_commit
-from data.intake import Intake, LedgerStore, Store
 from data.live import open_live
 from data.persisted import OwnPersistedQueries
-from data.postgres.append import append, make_partitions_ahead
+from data.postgres.append import make_partitions_ahead
 from data.postgres.directory import Directory
 from data.postgres.engine import parse_url
+from data.postgres.key_uses import open_key_uses
 from data.postgres.leadership import open_leadership
 from data.postgres.ledger import LedgerAddress, open_ledger
-from data.postgres.lookout import Lookout, looking_out
 from data.postgres.salts import SaltKeeper
+from data.rate_limits import OwnWindows, RateLimits, Rates, Windows
 from data.reconciliation import Reconciliation
 from data.redis.client import RedisConnection, open_redis
 from data.redis.documents import SharedPersistedQueries
-from data.redis.queue import Queue, QueueLimits
-from data.redis.queue_store import QueueStore, open_queue_store
+from data.redis.limits import SharedWindows
 from data.redis.results import RedisResults
 from data.redis.wakeups import open_wakeups
 from data.resources import Resources
 from data.results import Results, open_results
 from data.secrets import Secrets
-from data.spool.drain import Drain, DrainPace, draining
-from data.spool.store import Spool, SpoolLimits, open_spool
 from jobs.runner import JobRunner, open_jobs
-from jobs.table import JOBS
+from jobs.table import JOBS, REPLICA_JOBS
+from server.clock import utc_now
 from server.secrets import open_secrets
 from server.settings import Settings
+from server.taking import open_taking
 from telemetry.metrics import Metrics
 from telemetry.tracing import open_tracing
 
 
 class HomeUnusable(Exception):
     """The folder of the service cannot be used; the message says what to do."""
-
-
-def utc_now() -> datetime:
-    """The wall clock: the one place where the service reads it."""
-    return datetime.now(UTC)
 
 
 def ledger_address(settings: Settings, secrets: Secrets | None = None) -> LedgerAddress:
@@ -65,11 +58,6 @@ def ledger_address(settings: Settings, secrets: Secrets | None = None) -> Ledger
         credentials=secrets.credentials("database") if secrets else None,
         replica_credentials=secrets.credentials("replica_database") if secrets else None,
     )
-
-
-def queue_limits(settings: Settings) -> QueueLimits:
-    """How much may wait in the queue."""
-    return QueueLimits(events=settings.queue_max_events)
 
 
 def prepare_home(settings: Settings) -> None:
@@ -131,28 +119,15 @@ async def open_resources(
             if wakeups is not None:
                 wakeups.publish(position)
 
-        lookout = await stack.enter_async_context(
-            looking_out(Lookout(ledger.writer, metrics.ledger))
-        )
-        committing = partial(append, ledger.writer, seconds=lookout.pace.answer_seconds)
         # After the follower, so that it closes first and its last commits are still followed.
-        committer = await stack.enter_async_context(
-            open_group_commit(
-                lookout.bounded(committing),
-                on_commit=on_commit,
-                metrics=metrics.ingest,
-            )
+        taking = await stack.enter_async_context(
+            open_taking(settings, ledger, redis, on_commit, metrics)
         )
         leadership = await stack.enter_async_context(
             open_leadership(ledger.writer_login, metrics.leader)
         )
-        spool = await _enter_spool(stack, settings, metrics)
-        await stack.enter_async_context(draining(_drain(spool, lookout, on_commit)))
-        ledger_and_spool = Intake((LedgerStore(committer, lookout.is_away), spool), lookout.is_away)
-        queue = Queue(redis, ledger.ledger_id, queue_limits(settings)) if redis else None
-        queue_store = await _enter_queue(stack, settings, queue, ledger_and_spool, metrics)
-        directory = Directory(ledger.writer, lookout)
-        salts = SaltKeeper(ledger.writer, lookout)
+        directory = Directory(ledger.writer, taking.lookout)
+        salts = SaltKeeper(ledger.writer, taking.lookout)
         # At hand from the start: events are taken by them also while the ledger is away.
         await directory.sites()
         await salts.salt(utc_now())
@@ -160,14 +135,11 @@ async def open_resources(
             ledger=ledger,
             leadership=leadership,
             directory=directory,
-            committer=committer,
-            intake=(
-                Intake((queue_store, *ledger_and_spool.stores), lookout.is_away)
-                if queue_store
-                else ledger_and_spool
-            ),
-            lookout=lookout,
-            spool=spool,
+            committer=taking.committer,
+            intake=taking.intake,
+            lookout=taking.lookout,
+            spool=taking.spool,
+            key_uses=await stack.enter_async_context(open_key_uses(ledger.writer)),
             columnar=columnar,
             follower=follower,
             reconciliation=Reconciliation(follower, metrics.reconcile, Comparison(ledger.reads)),
@@ -179,16 +151,18 @@ async def open_resources(
                 else OwnPersistedQueries(metrics.persisted)
             ),
             redis=redis,
-            queue=queue,
-            queue_store=queue_store,
+            queue=taking.queue,
+            queue_store=taking.queue_store,
             results=results,
+            rate_limits=_rate_limits(settings, redis, ledger.ledger_id, metrics),
             secrets=secrets,
             metrics=metrics,
             tracing=tracing,
             clock=utc_now,
         )
+        jobs = (*JOBS, *REPLICA_JOBS) if ledger.reads.has_replica else JOBS
         runner = await stack.enter_async_context(
-            open_jobs(JOBS, resources, clock=utc_now, metrics=metrics, leader=leadership.leads)
+            open_jobs(jobs, resources, clock=utc_now, metrics=metrics, leader=leadership.leads)
         )
         leadership.on_elected = runner.took_over
         yield resources, runner
@@ -196,33 +170,6 @@ async def open_resources(
 
 async def _enter_redis(stack: AsyncExitStack, url: str, metrics: Metrics) -> RedisConnection | None:
     return await stack.enter_async_context(open_redis(url, metrics.redis)) if url else None
-
-
-async def _enter_spool(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> Spool:
-    limits = SpoolLimits(held=settings.spool_megabytes * 1024 * 1024)
-    opening = open_spool(
-        settings.home / "spool", limits=limits, clock=utc_now, metrics=metrics.spool
-    )
-    return await stack.enter_async_context(opening)
-
-
-async def _enter_queue(
-    stack: AsyncExitStack, settings: Settings, queue: Queue | None, rescue: Store, metrics: Metrics
-) -> QueueStore | None:
-    """The queue as the first store, where events are to go through it."""
-    if settings.ingest_mode != "queue" or queue is None:
-        return None
-    opening = open_queue_store(
-        queue, metrics.queue, rescue=rescue, must_last=settings.is_production
-    )
-    return await stack.enter_async_context(opening)
-
-
-def _drain(spool: Spool, lookout: Lookout, on_commit: Callable[[int], None]) -> Drain:
-    pace = DrainPace()
-    committing = partial(append, lookout.engine, seconds=pace.commit_seconds)
-    bounded = lookout.bounded(committing, pace.commit_seconds)
-    return Drain(spool, bounded, lookout, on_commit, pace)
 
 
 async def _enter_results(
@@ -255,3 +202,22 @@ async def _enter_results(
         )
         results.tell = partial(drops.publish, 0)
     return results
+
+
+def _rate_limits(
+    settings: Settings, redis: RedisConnection | None, ledger_id: UUID, metrics: Metrics
+) -> RateLimits | None:
+    """What counts requests; None where there is no limit, and nothing to count."""
+    rates = Rates(
+        settings.rate_limit_requests,
+        settings.rate_limit_ingest_requests,
+        settings.rate_limit_window_seconds,
+    )
+    if not rates:
+        return None
+    windows: Windows = (
+        SharedWindows(redis, f"footfall:{ledger_id}:rates", metrics.rate_limits)
+        if redis
+        else OwnWindows()
+    )
+    return RateLimits(rates, windows, ledger_id, metrics.rate_limits)

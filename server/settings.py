@@ -58,6 +58,10 @@ class Settings(BaseSettings):
     query_cost_limit: int = Field(default=200_000, ge=1_000, le=_INT)
     query_cost_budget: int = Field(default=1_000_000, ge=1_000, le=_INT)
     query_cost_restore_per_second: int = Field(default=50_000, ge=1, le=_INT)
+    receive_timeout_seconds: float = Field(default=30, gt=0, le=3_600)
+    rate_limit_requests: int = Field(default=0, ge=0, le=_INT)
+    rate_limit_ingest_requests: int = Field(default=0, ge=0, le=_INT)
+    rate_limit_window_seconds: int = Field(default=60, ge=1, le=86_400)
     log_level: str = "INFO"
     otel_exporter_otlp_endpoint: str = ""
     vault_token: str = Field(default="", repr=False)

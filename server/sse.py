@@ -63,7 +63,7 @@ class EventStreams:
     async def _stream(self, exchange: Exchange, asked: Asked, answer: _Answer) -> bytes:
         """All events but for what is said last, which it gives."""
         resources, caller, operations = exchange.resources, exchange.caller, self.operations
-        context = operations.context(resources, caller, body_bytes=asked.size)
+        context = operations.context(resources, caller, body_bytes=asked.size, meter=exchange.meter)
         allowed = _BY_GET if exchange.scope["method"] == "GET" else ALL_KINDS
         prepared = await operations.prepare(asked.request, context, allowed)
         async with self.streams.payloads(prepared) as payloads:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -14,14 +14,18 @@ from starlette.types import Receive, Scope, Send
 from data.resources import Resources
 from resolvers.access import authenticate
 from resolvers.context import Caller
-from resolvers.errors import Code, Overloaded, Refusal, Unauthenticated
+from resolvers.errors import Code, Overloaded, RateLimited, Refusal, Unauthenticated
+from resolvers.rate_limits import Meter
 from schema.operations import Operations, RequestRefused
 from schema.presenting import coded, refused, unexpected
 from schema.shared_streams import SharedStreams
 from server import websocket_messages as messages
 from server.connections import Connection, Connections, Ended, Outlet, PeerGone
 from server.graphql_request import key_of
+from server.headers import OF_API
+from server.metering import meter_of
 from server.responses import encode_json
+from server.settings import Network
 from server.websocket_messages import ClientMessage, Complete, Init, Ping, Subscribe
 from telemetry.logs import bind_correlation_id, current_correlation_id, new_correlation_id
 
@@ -44,6 +48,7 @@ class WebSocket:
     operations: Operations
     streams: SharedStreams
     origins: Collection[str] = ()
+    trusted_proxies: Sequence[Network] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         outlet = Outlet(send)
@@ -80,7 +85,7 @@ async def _refuse(scope: Scope, outlet: Outlet) -> None:
         return
     message = "pages of this origin may not connect; CORS_ORIGINS says which may"
     body = encode_json({"errors": [coded(Code.FORBIDDEN, message).formatted]})
-    headers = [(b"content-type", b"application/json")]
+    headers = [(b"content-type", b"application/json"), *OF_API]
     await outlet({"type": "websocket.http.response.start", "status": 403, "headers": headers})
     await outlet({"type": "websocket.http.response.body", "body": body})
 
@@ -129,9 +134,27 @@ class _Socket:
                     if isinstance(message, Ping):
                         await self._say(messages.pong(message))
                 key = message.key or key_of(dict(self.scope["headers"]))
-                return key, await self._caller(key)
+                return key, await self._counted_caller(key)
         except TimeoutError:
             raise Ended(4408, "Connection initialisation timeout") from None
+
+    async def _counted_caller(self, key: str | None) -> Caller:
+        """The caller who opens the connection, which counts, whether or not the key is good."""
+        meter = meter_of(self.scope, self.endpoint.trusted_proxies)
+        try:
+            caller = await self._caller(key)
+            if meter is not None:
+                meter.key_id = caller.key_id
+            return caller
+        finally:
+            if meter is not None:
+                await self._count(meter)
+
+    async def _count(self, meter: Meter) -> None:
+        try:
+            await meter.count("query")
+        except RateLimited as limited:
+            raise Ended(1013, f"Try again later: {limited.message}") from None
 
     async def _caller(self, key: str | None) -> Caller:
         try:
@@ -195,7 +218,8 @@ class _Socket:
 
     async def _execute(self, asked: Subscribe, caller: Caller) -> None:
         operations, start = self.endpoint.operations, messages.next_start(asked.id)
-        context = operations.context(self._resources, caller, body_bytes=asked.size)
+        meter = meter_of(self.scope, self.endpoint.trusted_proxies, caller.key_id)
+        context = operations.context(self._resources, caller, body_bytes=asked.size, meter=meter)
         prepared = await operations.prepare(asked.request, context)
         async with self.endpoint.streams.payloads(prepared) as payloads:
             async for payload in payloads:

@@ -23,8 +23,10 @@ from prometheus_client import (
 )
 
 from telemetry.cache_metrics import CacheMetrics
+from telemetry.columnar_metrics import FollowMetrics, StoreMetrics
 from telemetry.ledger_metrics import LeaderMetrics, ReplicaMetrics
 from telemetry.queue_metrics import QueueMetrics, WorkerMetrics
+from telemetry.rate_limits import RateLimitMetrics
 from telemetry.spool_metrics import LedgerMetrics, SpoolMetrics
 from telemetry.tallies import Spread, Spreads, Tallies, Tally
 from telemetry.vault_metrics import VaultMetrics
@@ -33,7 +35,6 @@ from telemetry.view_metrics import ReconcileMetrics, ViewMetrics
 IngestWay = Literal["graphql", "collect", "pixel", "import"]
 IngestOutcome = Literal["accepted", "duplicate", "queued", "rejected", "overloaded", "unavailable"]
 CommitOutcome = Literal["committed", "failed"]
-SliceOutcome = Literal["applied", "failed"]
 OperationType = Literal["query", "mutation", "subscription", "unknown"]
 OperationOutcome = Literal["succeeded", "partial", "failed"]
 RedisOutcome = Literal["succeeded", "refused", "failed", "skipped"]
@@ -43,7 +44,6 @@ JobOutcome = Literal["succeeded", "failed", "timed_out", "cancelled", "overlappe
 
 _HTTP_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_STORE_SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30)
 _WORK_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120, 600, 3_600)
 _GROUP_EVENTS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000)
 
@@ -65,6 +65,13 @@ class HttpMetrics:
             buckets=_REQUEST_SECONDS,
             registry=registry,
         )
+        slow = Counter(
+            "footfall_http_slow_clients_total",
+            "Connections ended as a client did not send on, by what was missing of its request.",
+            ["missing"],
+            registry=registry,
+        )
+        self.slow = {missing: slow.labels(missing) for missing in ("head", "body")}
         # Looking a child up by its labels takes longer than counting.
         self._counted: dict[tuple[str, str, int], tuple[Tally, Spread]] = {}
 
@@ -183,79 +190,6 @@ def _commit_outcomes(registry: CollectorRegistry) -> Mapping[CommitOutcome, Coun
     return {outcome: commits.labels(outcome) for outcome in outcomes}
 
 
-class FollowMetrics:
-    """How far the columnar copy is behind the ledger, and what following costs."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.watermark_position = Gauge(
-            "footfall_follow_watermark_position",
-            "Position in the change feed up to which the columnar copy is complete.",
-            registry=registry,
-        )
-        self.ledger_position = Gauge(
-            "footfall_follow_ledger_position",
-            "Last position in the change feed that the follower has seen.",
-            registry=registry,
-        )
-        self.lag_seconds = Gauge(
-            "footfall_follow_lag_seconds",
-            "Age of the oldest committed batch that the columnar copy lacks; 0 when it has all.",
-            registry=registry,
-        )
-        slices = Counter(
-            "footfall_follow_slices_total",
-            "Slices of the change feed handled, by outcome.",
-            ["outcome"],
-            registry=registry,
-        )
-        outcomes: tuple[SliceOutcome, ...] = get_args(SliceOutcome)
-        self.slices: Mapping[SliceOutcome, Counter] = {
-            outcome: slices.labels(outcome) for outcome in outcomes
-        }
-        self.applied_rows = Counter(
-            "footfall_follow_applied_rows_total",
-            "Events written to the columnar copy.",
-            registry=registry,
-        )
-        self.apply_seconds = Histogram(
-            "footfall_follow_apply_duration_seconds",
-            "Time to write one slice and its watermark to the columnar copy.",
-            buckets=_WORK_SECONDS,
-            registry=registry,
-        )
-        self.rebuilds = Counter(
-            "footfall_follow_rebuilds_total",
-            "Times that the columnar copy was built anew from the ledger, by reason.",
-            ["reason"],
-            registry=registry,
-        )
-
-
-class StoreMetrics:
-    """What questions to the stores cost; `query` is the name of the function that asks."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.query_seconds = Histogram(
-            "footfall_store_query_duration_seconds",
-            "Time of one question to a store, by the name of the query.",
-            ["query"],
-            buckets=_STORE_SECONDS,
-            registry=registry,
-        )
-        self.failures = Counter(
-            "footfall_store_failures_total",
-            "Questions that a store did not answer, by the name of the query.",
-            ["query"],
-            registry=registry,
-        )
-        self.interruptions = Counter(
-            "footfall_store_interruptions_total",
-            "Questions that were ended because nobody waited any more, by the name of the query.",
-            ["query"],
-            registry=registry,
-        )
-
-
 class RedisMetrics:
     """Whether Redis helps."""
 
@@ -362,6 +296,7 @@ class Metrics:
     vault: VaultMetrics
     persisted: PersistedMetrics
     cache: CacheMetrics
+    rate_limits: RateLimitMetrics
     live: LiveMetrics
     view: ViewMetrics
     reconcile: ReconcileMetrics
@@ -391,6 +326,7 @@ class Metrics:
             vault=VaultMetrics(registry),
             persisted=PersistedMetrics(registry),
             cache=CacheMetrics(registry),
+            rate_limits=RateLimitMetrics(registry),
             live=LiveMetrics(registry),
             view=ViewMetrics(registry),
             reconcile=ReconcileMetrics(registry),

@@ -22,8 +22,8 @@ _WORD_BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-.\s]+")
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:api_?key|key|password|passwd|secret|token|authorization|cookie|credential|salt)s?$"
 )
-# One quick look that spares most texts the three patterns below: each needs one of these.
-_MAY_HOLD_SECRETS = re.compile(r"(?i)://|=|bearer")
+# One quick look that spares most texts the patterns below: each needs one of these.
+_MAY_HOLD_SECRETS = re.compile(r"(?i)://|=|bearer|ff_|hv[sbr]\.")
 _SECRET_TEXTS = (
     # The password in an address: scheme://user:PASSWORD@host. Neither part may hold a slash, so
     # that a search never runs past the next one and stays linear on hostile text.
@@ -33,6 +33,9 @@ _SECRET_TEXTS = (
         rf"\1{MASK}",
     ),
     (re.compile(r"(?i)\b(bearer\s+)[^\s'\",]+"), rf"\1{MASK}"),
+    # Keys of our own, whose id may be seen, and tokens of Vault.
+    (re.compile(r"\b(ff_[A-Za-z0-9]+_)[0-9a-f]{16,}"), rf"\1{MASK}"),
+    (re.compile(r"\b(hv[sbr]\.)[A-Za-z0-9_-]{16,}"), rf"\1{MASK}"),
 )
 
 

@@ -7,10 +7,9 @@ from datetime import date, datetime
 
 import asyncpg
 from sqlalchemy import URL, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from data.postgres.engine import driver_connection, ledger_errors
+from data.postgres.engine import driver_connection, ledger_errors, single_use_engine
 
 _SERVER = """
 select current_setting('server_version_num')::int / 10000 as major,
@@ -44,7 +43,7 @@ class Server:
 
 async def server_of(url: URL) -> Server:
     """The server behind a URL."""
-    engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 10})
+    engine = single_use_engine(url)
     try:
         with ledger_errors():
             async with engine.connect() as connection:

@@ -65,6 +65,10 @@ class Directory:
         """The key of an id, also when it is revoked."""
         return (await self._current()).keys.get(key_id)
 
+    async def keys(self) -> list[ApiKey]:
+        """All keys, revoked ones too, oldest first."""
+        return list((await self._current()).keys.values())
+
     async def allows_origin_somewhere(self, origin: str) -> bool:
         """Whether any site takes events from pages of this origin."""
         return bool((await self._current()).origins & {origin, "*"})

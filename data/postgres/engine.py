@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from data.credentials import Credentials
 from data.postgres.logins import follow_credentials
+from data.postgres.tls import with_tls
 
 # The name under which rooms without SQL pass a pool of connections on.
 Engine = AsyncEngine
@@ -29,8 +32,8 @@ class LedgerUnavailable(Exception):
     """The ledger cannot be reached or cannot work now; trying again later may help."""
 
 
-class LedgerConflict(LedgerUnavailable):
-    """A statement was given up as it stood in the way of another: of replaying, on a standby."""
+class StatementGivenUp(LedgerUnavailable):
+    """The server gave a statement up: it took too long, or stood in the way of others."""
 
 
 class LedgerRefused(Exception):
@@ -62,7 +65,14 @@ def parse_url(url: str) -> URL:
         raise ValueError("it is not a URL like postgresql://user:password@host/database") from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise ValueError(f"it must begin with postgresql://, not {parsed.drivername}://")
+    with_tls(parsed)  # what it says of TLS is better refused now than at the first connection
     return parsed.set(drivername="postgresql+asyncpg")
+
+
+def single_use_engine(url: URL) -> AsyncEngine:
+    """An engine for one task, with a connection for each use of it. Dispose of it at the end."""
+    bare, tls = with_tls(url)
+    return create_async_engine(bare, poolclass=NullPool, connect_args={"timeout": 10, **tls})
 
 
 def _settings(login: Login) -> dict[str, str]:
@@ -77,8 +87,9 @@ def _settings(login: Login) -> dict[str, str]:
 @asynccontextmanager
 async def open_engine(login: Login) -> AsyncIterator[AsyncEngine]:
     """A pool of connections in one role. Nothing is connected until it is used."""
+    url, tls = with_tls(login.url)
     engine = create_async_engine(
-        login.url,
+        url,
         pool_size=login.connections,
         max_overflow=0,
         pool_timeout=login.timeout.total_seconds(),
@@ -87,6 +98,7 @@ async def open_engine(login: Login) -> AsyncIterator[AsyncEngine]:
             "server_settings": _settings(login),
             "timeout": login.connect_timeout.total_seconds(),
             "command_timeout": login.timeout.total_seconds(),
+            **tls,
         },
     )
     event.listen(engine.sync_engine, "checkout", _renew_if_closed)
@@ -119,7 +131,11 @@ _REFUSALS = (
     UnicodeError,
 )
 # Also what a standby says to a statement that reads what has to be replayed away.
-_CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_GIVEN_UP = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.QueryCanceledError,
+)
 _OUTAGES = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -140,14 +156,16 @@ def ledger_errors() -> Iterator[None]:
         cause = getattr(error.orig, "__cause__", None) if isinstance(error, DBAPIError) else error
         if isinstance(cause, _REFUSALS):
             raise LedgerRefused(_gist(cause)) from error
-        if isinstance(cause, _CONFLICTS):
-            raise LedgerConflict(_gist(cause)) from error
+        if isinstance(cause, _GIVEN_UP):
+            raise StatementGivenUp(_gist(cause)) from error
         raise LedgerUnavailable(_gist(cause or error)) from error
 
 
 def _gist(error: BaseException) -> str:
     if isinstance(error, PoolTimeout):
         return "no connection to PostgreSQL became free in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not trusted: {error.verify_message}"
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 

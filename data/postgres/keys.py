@@ -37,7 +37,10 @@ class DocumentsMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as the ledger knows it. `site_id` None: a key for all sites."""
+    """A key as the ledger knows it. `site_id` None: a key for all sites.
+
+    `last_used_at` is a minute late at most, and None for a key that never was.
+    """
 
     key_id: str
     name: str
@@ -48,6 +51,7 @@ class ApiKey:
     expires_at: datetime | None
     revoked_at: datetime | None
     secret_hash: bytes
+    last_used_at: datetime | None = None
 
     def is_valid(self, now: datetime) -> bool:
         """Neither revoked nor expired."""
@@ -102,6 +106,7 @@ async def all_keys(connection: AsyncConnection) -> list[ApiKey]:
             expires_at=row.expires_at,
             revoked_at=row.revoked_at,
             secret_hash=row.secret_hash,
+            last_used_at=row.last_used_at,
         )
         for row in await connection.execute(statement)
     ]

@@ -10,10 +10,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
-from data.postgres.engine import ledger_errors
+from data.postgres.engine import ledger_errors, single_use_engine
 from data.postgres.tables import metadata
 
 _SCRIPTS = Path(__file__).parents[2] / "migrations"
@@ -34,7 +32,7 @@ async def migrate(url: URL) -> list[str]:
 
     The URL's user must be a superuser or be allowed to create roles.
     """
-    engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 10})
+    engine = single_use_engine(url)
     try:
         with ledger_errors():
             async with engine.connect() as guard, engine.connect() as connection:
@@ -51,7 +49,7 @@ async def migrate(url: URL) -> list[str]:
 
 async def pending(url: URL) -> list[str]:
     """Revisions that the ledger lacks, oldest first."""
-    engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 10})
+    engine = single_use_engine(url)
     try:
         with ledger_errors():
             async with engine.connect() as connection:
@@ -63,7 +61,7 @@ async def pending(url: URL) -> list[str]:
 
 async def differences(url: URL) -> list[str]:
     """How the ledger's tables differ from `tables.py`, in words; empty if they are the same."""
-    engine = create_async_engine(url, poolclass=NullPool)
+    engine = single_use_engine(url)
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(_differences)

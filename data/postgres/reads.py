@@ -24,7 +24,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.breaker import Breaker, BreakerState
-from data.postgres.engine import LedgerConflict, LedgerUnavailable
+from data.postgres.engine import LedgerUnavailable, StatementGivenUp
 from data.postgres.standby import StandbyState, standby_state
 from telemetry.ledger_metrics import ReadOutcome, ReadTarget, ReplicaMetrics
 
@@ -34,6 +34,8 @@ T = TypeVar("T")
 Question = Callable[[AsyncEngine], Awaitable[T]]
 
 MAX_LAG = timedelta(seconds=60)
+# Whether the replica answers at all the looks find out, in less time than a read may take.
+LATE_IN_A_ROW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Replica:
     state: StandbyState | None = None
     reason: str = ""
     is_lagging: bool = False
+    _late: int = 0
     _connections: WeakSet[asyncpg.Connection] = field(default_factory=WeakSet)
     _limits: set[asyncio.Timeout] = field(default_factory=set)
 
@@ -83,6 +86,7 @@ class Replica:
     def _changed(self, state: BreakerState) -> None:
         self.metrics.show_breaker(state.value)
         self.metrics.transitions[state.value].inc()
+        self._late = 0
         if state is BreakerState.OPEN:
             # Idle connections are as dead as the one that failed, and whoever still waits goes to
             # the primary at once.
@@ -102,8 +106,12 @@ class Replica:
             self._limits.discard(limit)
 
     async def note(self, error: Exception | None, begun_at: int) -> None:
-        """Take the outcome of one read; a conflict with replaying is no outage."""
-        if error is None or isinstance(error, LedgerConflict):
+        """Take the outcome of one read; that one question takes long is no outage yet."""
+        if begun_at != self.breaker.changes:
+            return
+        self._late = self._late + 1 if isinstance(error, TimeoutError) else 0
+        is_mere_delay = 0 < self._late < LATE_IN_A_ROW
+        if error is None or is_mere_delay or isinstance(error, StatementGivenUp):
             await self.breaker.note(failed=False, begun_at=begun_at)
             return
         was_closed = self.breaker.state is BreakerState.CLOSED
@@ -118,21 +126,23 @@ class Replica:
         try:
             if self.breaker.state is BreakerState.CLOSED:
                 self._learn(await self._ask())
-                await self.note(None, begun_at)
                 return
             async with self.breaker.trial():
                 self._learn(await self._ask())
-        except LedgerConflict:
+        except StatementGivenUp:
             return
-        except (LedgerUnavailable, TimeoutError) as error:
-            self.reason = _gist(error)
+        except LedgerUnavailable as error:
+            self.reason = str(error)
             await self.note(error, begun_at)
         else:
             log.warning("replica.back")
 
     async def _ask(self) -> StandbyState:
-        async with asyncio.timeout(self.pace.look):
-            state = await standby_state(self.looker)
+        try:
+            async with asyncio.timeout(self.pace.look):
+                state = await standby_state(self.looker)
+        except TimeoutError as error:
+            raise LedgerUnavailable("it did not answer in time") from error
         if state.ledger_id != self.ledger_id:
             raise LedgerUnavailable("it is a replica of another ledger")
         if not state.is_standby:

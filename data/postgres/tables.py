@@ -58,6 +58,7 @@ api_keys = Table(
     Column("expires_at", _instant),
     Column("revoked_at", _instant),
     Column("documents", Text, nullable=False, server_default="APQ"),
+    Column("last_used_at", _instant),
 )
 
 trusted_documents = Table(

@@ -6,7 +6,7 @@ from typing import Any
 from alembic import op
 
 revision = "0006_versions"
-down_revision = "0003_daily_active_users"
+down_revision = "0005_key_last_used"
 
 _SQL = Path(__file__).parents[1] / "sql"
 

@@ -19,7 +19,7 @@ from server.cli.checks import Check, Status, problem_of
 from server.cli.rebuild import slots_in
 from server.cli.session import opened_address
 from server.cli.terminal import waiting
-from server.resources import utc_now
+from server.clock import utc_now
 from server.settings import Settings
 
 _OLDEST_POSTGRES = 15

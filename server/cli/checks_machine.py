@@ -13,6 +13,7 @@ from data.secrets import load_secrets
 from server.cli.checks import Check, Status, problem_of
 from server.cli.failures import CommandFailed
 from server.cli.serve import listening
+from server.production import UnfitForProduction, require_fit
 from server.resources import HomeUnusable, prepare_home
 from server.settings import Settings
 
@@ -21,8 +22,16 @@ _TIGHT, _SCARCE = 5 * _GB, _GB // 2
 
 
 def machine_checks(settings: Settings) -> list[Check]:
-    """Python, FOOTFALL_HOME, the secrets file and the port."""
-    return [_python(), *_home(settings), _port(settings)]
+    """Python, FOOTFALL_HOME, the secrets file, the port, and what production does not bear."""
+    return [_python(), *_home(settings), _port(settings), *_production(settings)]
+
+
+def _production(settings: Settings) -> list[Check]:
+    try:
+        require_fit(settings)
+    except UnfitForProduction as unfit:
+        return [Check("production", Status.PROBLEM, problem) for problem in unfit.problems]
+    return []
 
 
 def _python() -> Check:

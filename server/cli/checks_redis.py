@@ -8,8 +8,8 @@ from data.redis.client import RedisConnection, RedisUnavailable, open_redis
 from data.redis.durability import durability_of
 from data.redis.queue import Queue
 from server.cli.checks import Check, Status
-from server.resources import queue_limits
 from server.settings import Settings
+from server.taking import queue_limits
 from telemetry.metrics import Metrics
 
 

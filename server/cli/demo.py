@@ -15,6 +15,7 @@ from data.calendar import local_day, zone_of
 from data.postgres.ledger import ledger_urls
 from data.resources import Resources
 from server.cli.demo_site import SITE_ID, DemoSite, prepare_demo
+from server.cli.failures import CommandFailed
 from server.cli.serve import (
     STOP_WORDS,
     Announce,
@@ -27,7 +28,8 @@ from server.cli.serve import (
 )
 from server.cli.session import configure_command_logs, opened_ledger, run, service_keys
 from server.cli.terminal import say, show, waiting
-from server.resources import ledger_address, prepare_home, utc_now
+from server.clock import utc_now
+from server.resources import ledger_address, prepare_home
 from server.settings import Settings
 from telemetry.logs import configure_logs
 
@@ -49,6 +51,11 @@ def demo(
     A second start goes on from the first: it adds the traffic of the meantime and keeps the key.
     """
     settings = settings_to_serve(host, port)
+    if settings.is_production:
+        raise CommandFailed(
+            "the demo prints its keys and is for development: unset ENVIRONMENT, and name a "
+            "FOOTFALL_HOME of its own"
+        )
     configure_command_logs(settings)
     prepare_home(settings)
     # A port that is taken is better known before the data are loaded than after.

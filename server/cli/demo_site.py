@@ -24,7 +24,7 @@ from resolvers.keys import KeyDraft, store_key
 from resolvers.sites import SiteDraft, checked, store_site
 from server.cli.session import import_door
 from server.cli.terminal import progress, say
-from server.resources import utc_now
+from server.clock import utc_now
 
 SITE_ID = "demo"
 _A_YEAR = timedelta(days=365)

@@ -18,6 +18,7 @@ from data.redis.queue_store import QueueUnusable
 from data.secret_errors import SecretMissing, SecretsUnreadable, Undecipherable
 from data.vault.client import VaultUnavailable
 from resolvers.errors import BadUserInput, Refusal
+from server.production import UnfitForProduction
 from server.resources import HomeUnusable
 from server.settings import InvalidSettings
 
@@ -39,7 +40,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What the caller's shell gets to know, and the person before it."""
+    """What the caller's shell gets to know, and the person before it, mostly in one line."""
 
     exit_code: int
     line: str
@@ -68,25 +69,18 @@ def failure_of(error: BaseException) -> Failure | None:
     match error:
         case Stopped():
             return _failure(128 + error.number, str(error))
+        case UnfitForProduction():
+            lines = [_failure(FAILED, problem).line for problem in error.problems]
+            return Failure(FAILED, "\n".join(lines))
         case BadUserInput():
             return _failure(WRONG_USAGE, error.message)
-        case LedgerUnavailable():
-            return _failure(
-                FAILED,
-                f"the database cannot be used now ({error}): see that it runs and that "
-                "DATABASE_URL is right, or ask `footfall doctor`",
-            )
+        case LedgerUnavailable() | LedgerRefused() | StoreUnavailable() | CopyUnusable():
+            return _failure(FAILED, _of_stores(error))
         case VaultUnavailable():
             return _failure(
                 FAILED,
                 f"Vault cannot be used now ({error}): see that it runs and is unsealed and that "
                 "VAULT_ADDR is right, or ask `footfall doctor`",
-            )
-        case LedgerRefused():
-            return _failure(FAILED, f"the database does not take this: {error}")
-        case StoreUnavailable() | CopyUnusable():
-            return _failure(
-                FAILED, f"the columnar copy cannot be used ({error}): run `footfall rebuild`"
             )
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return _failure(FAILED, f"{error.filename or 'the disk'}: no space left, free some")
@@ -95,6 +89,19 @@ def failure_of(error: BaseException) -> Failure | None:
         case Exception() if isinstance(error, _SELF_EXPLAINING):
             return _failure(FAILED, str(error))
     return None
+
+
+def _of_stores(error: Exception) -> str:
+    match error:
+        case LedgerUnavailable():
+            return (
+                f"the database cannot be used now ({error}): see that it runs and that "
+                "DATABASE_URL is right, or ask `footfall doctor`"
+            )
+        case LedgerRefused():
+            return f"the database does not take this: {error}"
+        case _:
+            return f"the columnar copy cannot be used ({error}): run `footfall rebuild`"
 
 
 def _failure(exit_code: int, message: str) -> Failure:

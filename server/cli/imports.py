@@ -25,7 +25,8 @@ from server.cli.session import (
     settings_of_command,
 )
 from server.cli.terminal import progress, say, show, show_json
-from server.resources import prepare_home, utc_now
+from server.clock import utc_now
+from server.resources import prepare_home
 from server.settings import Settings
 
 _SHOWN_SITES = 5

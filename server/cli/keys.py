@@ -29,7 +29,7 @@ from server.cli.session import (
     settings_of_command,
 )
 from server.cli.terminal import say, show, show_json, show_table
-from server.resources import utc_now
+from server.clock import utc_now
 from server.settings import Settings
 
 
@@ -123,6 +123,7 @@ def list_keys(json: Json = False) -> None:
                     **_described(key),
                     "created_at": key.created_at,
                     "revoked_at": key.revoked_at,
+                    "last_used_at": key.last_used_at,
                     "is_valid": key.is_valid(now),
                 }
                 for key in keys
@@ -130,7 +131,7 @@ def list_keys(json: Json = False) -> None:
         )
         return
     show_table(
-        ("id", "name", "site", "scopes", "documents", "created", "state"),
+        ("id", "name", "site", "scopes", "documents", "created", "last used", "state"),
         [
             (
                 key.key_id,
@@ -139,6 +140,7 @@ def list_keys(json: Json = False) -> None:
                 ",".join(sorted(scope.lower() for scope in key.scopes)),
                 key.documents.lower(),
                 f"{key.created_at:%Y-%m-%d %H:%M}",
+                f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never",
                 _state(key, now),
             )
             for key in keys

@@ -23,8 +23,9 @@ from server.app import create_app
 from server.cli.failures import CommandFailed, Stopped
 from server.cli.session import run
 from server.cli.terminal import show
-from server.joined_writes import JoinedWrites
+from server.production import require_fit
 from server.settings import Settings, load_settings
+from server.slow_clients import GuardedHttp, end_slow_clients
 from telemetry.logs import configure_logs
 
 log = structlog.get_logger()
@@ -59,9 +60,14 @@ def serve(host: Host = None, port: Port = None) -> None:
 
 
 def settings_to_serve(host: str | None, port: int | None) -> Settings:
-    """The settings, with what was given on the command line in place of theirs."""
+    """The settings, with what was given on the command line in place of theirs.
+
+    Raises `UnfitForProduction` where they are none to face real users with.
+    """
     given = {"host": host, "port": port}
-    return load_settings(**{name: value for name, value in given.items() if value is not None})
+    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    require_fit(settings)
+    return settings
 
 
 @contextmanager
@@ -114,7 +120,7 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
     config = uvicorn.Config(
         app,
         lifespan="off",
-        http=JoinedWrites,
+        http=GuardedHttp,
         log_config=None,
         # It tells of starting and stopping, which we do ourselves.
         log_level="warning",
@@ -134,6 +140,11 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
     async with app.router.lifespan_context(app) as state:
         assert state is not None  # create_app's lifespan yields one
         server = _Server(config, dict(state))
+        looking = asyncio.create_task(
+            end_slow_clients(
+                server.server_state, settings.receive_timeout_seconds, state["http_metrics"]
+            )
+        )
         # What is there now stays: collections need not look at it over and over.
         gc.collect()
         gc.freeze()
@@ -144,7 +155,8 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
             await server.serve(sockets=[listener])
         gc.unfreeze()
         announcing.cancel()
-        await asyncio.gather(announcing, return_exceptions=True)
+        looking.cancel()
+        await asyncio.gather(announcing, looking, return_exceptions=True)
     if signal.SIGINT in noted:
         raise Stopped(signal.SIGINT)
 

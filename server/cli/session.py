@@ -25,7 +25,8 @@ from resolvers.errors import NotFound
 from resolvers.ingest import Door
 from server.cli.failures import Stopped
 from server.cli.terminal import waiting
-from server.resources import ledger_address, prepare_home, utc_now
+from server.clock import utc_now
+from server.resources import ledger_address, prepare_home
 from server.secrets import open_secrets
 from server.settings import Settings, load_settings
 from telemetry.logs import configure_logs

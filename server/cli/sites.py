@@ -14,7 +14,7 @@ from server.cli.failures import CommandFailed
 from server.cli.options import Json
 from server.cli.session import opened_ledger, run, settings_of_command
 from server.cli.terminal import say, show, show_json, show_table
-from server.resources import utc_now
+from server.clock import utc_now
 from server.settings import Settings
 
 

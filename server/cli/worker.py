@@ -24,8 +24,8 @@ from data.redis.wakeups import open_wakeups
 from server.cli.failures import CommandFailed, Stopped
 from server.cli.session import opened_ledger, run
 from server.cli.terminal import show
-from server.resources import queue_limits
 from server.settings import Settings, load_settings
+from server.taking import queue_limits
 from telemetry.logs import configure_logs
 from telemetry.metrics import Metrics
 

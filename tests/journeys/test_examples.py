@@ -27,6 +27,8 @@ SCHEMA = graphql_schema()
 FOR_ADMINS = {"system"}
 # Run by tests of their own: they need something that was made before.
 IN_ORDER = {"create-api-key", "ingest", "receipts", "revoke-api-key"}
+# What they show is seen where there is a queue: tests/server/test_queue_mode.py.
+OF_THE_QUEUE = {"dead-letters", "delete-dead-letters", "replay-dead-letters"}
 
 
 def operation(name: str) -> OperationDefinitionNode:
@@ -49,7 +51,7 @@ def variables(name: str) -> dict[str, Any]:
 
 KINDS = {name: operation(name).operation for name in DOCUMENTS}
 LIVE = [name for name, kind in KINDS.items() if kind is OperationType.SUBSCRIPTION]
-RUN = [name for name in DOCUMENTS if name not in LIVE and name not in IN_ORDER]
+RUN = [name for name in DOCUMENTS if name not in {*LIVE, *IN_ORDER, *OF_THE_QUEUE}]
 
 
 def visits() -> Iterator[Mapping[str, object]]:
@@ -101,7 +103,7 @@ async def test_each_example_runs_and_every_report_in_it_shows_something(app: App
         assert "errors" not in body, (name, body)
         for field, answer in body["data"].items():
             assert answer, (name, field)
-            if name not in ("save-site", "site", "sites"):
+            if name not in ("api-keys", "save-site", "site", "sites"):
                 assert is_telling(answer), (name, field, answer)
 
 
@@ -130,6 +132,12 @@ async def test_the_key_of_one_example_is_ended_by_another(app: App) -> None:
     data = await app.data(DOCUMENTS["revoke-api-key"], {"id": made["id"]}, key)
 
     assert data == {"revokeApiKey": True}
+
+
+async def test_without_a_queue_there_are_no_dead_letters(app: App) -> None:
+    for name in OF_THE_QUEUE:
+        [answer] = (await app.data(DOCUMENTS[name], variables(name))).values()
+        assert answer in (0, {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}})
 
 
 @pytest.mark.parametrize("name", LIVE)

@@ -67,7 +67,11 @@ NULLABLE = {
         "ReconciledDay.ledgerEvents",
         "ReconciledDay.view",
     },
-    "a key may be without bounds": {"Viewer.expiresAt", "Viewer.site"},
+    "a key may be without bounds": {
+        *("Viewer.expiresAt", "Viewer.site", "ViewerLimits.requests"),
+        *("ApiKey.siteId", "ApiKey.expiresAt"),
+    },
+    "it may not have happened yet": {"ApiKey.revokedAt", "ApiKey.lastUsedAt"},
 }
 # Texts that senders choose; we give them no meaning and make none.
 IDS_OF_SENDERS = {"sessionId", "userId", "visitorId"}

@@ -74,6 +74,21 @@ async def test_the_view_answers_while_the_copy_catches_up_and_says_so(app: App) 
     assert figures(by_view) == figures(by_copy)
 
 
+async def test_the_job_keeps_the_view_and_tells_how_far_it_is(app: App) -> None:
+    await app.ingest("shop", *EVENTS)
+    await app.state["jobs"].run_now("refresh_daily_users")
+
+    page = (await app.client.get("/metrics")).text.splitlines()
+    health = (await app.client.get("/health")).json()
+
+    assert "footfall_view_position 1.0" in page
+    assert "footfall_view_rows 2.0" in page
+    assert "footfall_view_actor_days_total 2.0" in page
+    assert "footfall_view_refresh_duration_seconds_count 1.0" in page
+    assert health["details"]["view"] == "at position 1"
+    assert health["status"] == "ok"
+
+
 async def test_what_the_view_cannot_say_exactly_is_left_to_the_copy(app: App) -> None:
     await app.ingest("shop", *EVENTS)
     await refresh(app)

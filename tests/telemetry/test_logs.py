@@ -169,6 +169,8 @@ def test_names_that_only_resemble_a_secret_are_shown(sink: StringIO) -> None:
         ("host=db password=hunter2 user=app", "host=db password=*** user=app"),
         ("/collect?api_key=hunter2&site=a", "/collect?api_key=***&site=a"),
         ("Authorization: Bearer hunter2", "Authorization: Bearer ***"),
+        (f"ff_admin_{'0af1' * 16} was sent", "ff_admin_*** was sent"),
+        (f"token hvs.{'Ab-_' * 6} has ended", "token hvs.*** has ended"),
         ("http://localhost:8000/users/@me", "http://localhost:8000/users/@me"),
     ],
 )

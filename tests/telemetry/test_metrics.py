@@ -27,6 +27,7 @@ AREAS = (
     "view",
     "reconcile",
     "cache",
+    "rate_limit",
 )
 UNITS = (
     "total",
@@ -71,6 +72,7 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
     }
     assert shown == {
         "footfall_http_requests_total",
+        "footfall_http_slow_clients_total",
         "footfall_http_request_duration_seconds",
         "footfall_graphql_operations_total",
         "footfall_graphql_operation_duration_seconds",
@@ -130,6 +132,8 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_cache_compute_duration_seconds",
         "footfall_cache_kept_results",
         "footfall_cache_kept_bytes",
+        "footfall_rate_limit_requests_total",
+        "footfall_rate_limit_counted_total",
         "footfall_live_open_streams",
         "footfall_live_dropped_events_total",
         "footfall_live_activity_ticks_total",

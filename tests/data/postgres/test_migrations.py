@@ -70,7 +70,7 @@ async def test_a_ledger_of_before_trusted_documents_keeps_its_keys_and_takes_doc
     )
     await old.close()
 
-    assert (await migrate(make_url(empty.url())))[:1] == ["0002_documents"]
+    assert "0002_documents" in await migrate(make_url(empty.url()))
 
     assert await differences(make_url(empty.url())) == []
     async with engine_of(empty, "footfall_writer") as writer, transaction(writer) as connection:

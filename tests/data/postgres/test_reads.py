@@ -266,7 +266,7 @@ async def test_when_neither_answers_the_ledger_is_unavailable(
             await ledger.reads.run(where)
 
 
-async def test_a_question_that_takes_too_long_is_asked_of_the_primary(
+async def test_one_question_that_takes_too_long_is_asked_of_the_primary_and_no_outage(
     replicated: Replicated, tmp_path: Path
 ) -> None:
     async with opened(replicated, tmp_path) as (ledger, replica, _):
@@ -274,8 +274,29 @@ async def test_a_question_that_takes_too_long_is_asked_of_the_primary(
         async def slow_on_the_replica(engine: AsyncEngine) -> str:
             if engine is replica.engine:
                 async with driver_connection(engine) as connection:
+                    await connection.execute("set statement_timeout = '1s'")
                     await connection.execute("select pg_sleep(60)")
             return await where(engine)
 
-        assert await ledger.reads.run(slow_on_the_replica, seconds=0.3) == "primary"
+        # Given up by the server, then by us, and once more: nobody else has to do without it.
+        assert await ledger.reads.run(slow_on_the_replica) == "primary"
+        for _ in range(2):
+            assert await ledger.reads.run(slow_on_the_replica, seconds=0.3) == "primary"
+        assert await ledger.reads.run(where) == "replica"
+        assert replica.breaker.changes == 0
+
+        # In a row they say more than a look that goes well.
+        for _ in range(3):
+            assert await ledger.reads.run(slow_on_the_replica, seconds=0.3) == "primary"
+        assert replica.breaker.changes == 1
         await until(lambda: replica.breaker.state is BreakerState.CLOSED)
+
+
+async def test_a_server_that_restarted_fails_nobody_who_comes_after_it(
+    replicated: Replicated, tmp_path: Path
+) -> None:
+    async with opened(replicated, tmp_path) as (ledger, _, _):
+        await asyncio.gather(*(send_heartbeat(ledger.writer) for _ in range(5)))
+        await replicated.primary.restart()
+
+        await asyncio.gather(*(send_heartbeat(ledger.writer) for _ in range(5)))

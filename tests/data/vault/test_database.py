@@ -133,6 +133,23 @@ async def test_a_user_that_somebody_dropped_is_replaced_at_the_next_login(
         await until(lambda: metrics.vault.database.renewals["replaced"]._value.get() == 1)
 
 
+async def test_a_standby_is_asked_as_the_former_user_until_it_may_know_the_new_one(
+    vault_server: VaultServer, guarded: GuardedLedger
+) -> None:
+    await vault_server.set_up(*guarded.set_up_options(ttl="8s", max_ttl="8s"))
+    async with opened(vault_server, database_role="footfall") as vault:
+        primary, standby = vault.credentials("database"), vault.credentials("replica_database")
+        assert primary is not None
+        assert standby is not None
+        first = primary.current()
+        assert standby.current() == first
+
+        await until(lambda: primary.current() != first)
+
+        assert standby.current() == first
+        await until(lambda: standby.current() == primary.current())
+
+
 async def test_while_vault_is_away_new_connections_use_what_is_held(
     vault_server: VaultServer, guarded: GuardedLedger
 ) -> None:
