@@ -226,9 +226,7 @@ def redis_client(port: int, secrets: Path) -> Redis:
 
 
 @asynccontextmanager
-async def running_servers(
-    folder: Path, files: tuple[str, ...] = PLAIN
-) -> AsyncIterator[Deployed]:
+async def running_servers(folder: Path, files: tuple[str, ...] = PLAIN) -> AsyncIterator[Deployed]:
     """All servers of the compose file, set up and migrated by the scripts that it names."""
     account = _account(folder)
     make_bin(folder / "bin")
