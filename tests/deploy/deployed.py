@@ -28,7 +28,7 @@ from tests.deploy.composition import PLAIN, composition, environment, make_secre
 from tests.fixtures.redis import BINARY
 from tests.fixtures.service import ROOT, Service, free_port
 from tests.fixtures.standby import DATABASE, PASSWORDS, PostgresServer, _account, _run
-from tests.fixtures.vault import VaultServer, running_vault
+from tests.fixtures.vault import VaultServer, certificate_for_loopback, running_vault
 
 SECONDS = 60
 # As the image has it.
@@ -45,6 +45,7 @@ class Deployed:
     replica: PostgresServer
     redis_port: int
     vault: VaultServer
+    files: tuple[str, ...] = PLAIN
     places: dict[str, str] = field(default_factory=dict)
 
     def replaced(self, text: str) -> str:
@@ -55,7 +56,7 @@ class Deployed:
 
     def settings(self, service: str, **more: str) -> dict[str, str]:
         """The environment that the compose file gives to a service."""
-        found = environment(composition(PLAIN)["services"][service])
+        found = environment(composition(self.files)["services"][service])
         given = {name: self.replaced(value) for name, value in found.items()}
         return {"PATH": self.path, **given, **more}
 
@@ -225,7 +226,7 @@ def redis_client(port: int, secrets: Path) -> Redis:
 
 
 @asynccontextmanager
-async def running_servers(folder: Path) -> AsyncIterator[Deployed]:
+async def running_servers(folder: Path, files: tuple[str, ...] = PLAIN) -> AsyncIterator[Deployed]:
     """All servers of the compose file, set up and migrated by the scripts that it names."""
     account = _account(folder)
     make_bin(folder / "bin")
@@ -244,8 +245,9 @@ async def running_servers(folder: Path) -> AsyncIterator[Deployed]:
         await replica.start()
         port = free_port()
         await stack.enter_async_context(running_redis_script(folder / "redis", secrets, port))
-        vault = await stack.enter_async_context(running_vault(folder / "vault"))
-        deployed = Deployed(folder, secrets, primary, replica, port, vault)
+        certificate = None if files == PLAIN else certificate_for_loopback(folder)
+        vault = await stack.enter_async_context(running_vault(folder / "vault", certificate))
+        deployed = Deployed(folder, secrets, primary, replica, port, vault, files)
         _name_places(deployed)
         await _set_up(deployed)
         yield deployed
@@ -264,14 +266,24 @@ def _name_places(deployed: Deployed) -> None:
         "replica:5432": f"127.0.0.1:{deployed.replica.port}",
         "redis:6379": f"127.0.0.1:{deployed.redis_port}",
         "http://vault:8200": deployed.vault.url,
+        "https://vault:8200": deployed.vault.url,
     }
     mounted.mkdir()
     for path in deployed.secrets.iterdir():
         (mounted / path.name).write_text(deployed.replaced(path.read_text()))
+    if deployed.vault.certificate is not None:
+        # The stand-in has a certificate for its address, and vouches for itself.
+        shutil.copy(deployed.vault.certificate, mounted / "authority")
 
 
 async def _set_up(deployed: Deployed) -> None:
     """What the services do that run to their end: Vault, which is sealed, and migrations."""
+    if deployed.files != PLAIN:
+        # People have unsealed it, and one of them has a token.
+        await deployed.run("vault-setup", VAULT_TOKEN=deployed.vault.root_token)
+        assert "is set up" in await deployed.run("vault-setup")
+        assert "0001_ledger" in await deployed.run("migrate", "migrate")
+        return
     state = deployed.vault.state()
     keys = deployed.folder / "vault-keys"
     keys.mkdir()

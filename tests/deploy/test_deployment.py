@@ -63,11 +63,12 @@ async def until_known(service: Service, sent: list[dict[str, str]]) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("files", [PLAIN, PRODUCTION], ids=["plain", "production"])
 async def test_two_api_processes_and_a_worker_come_up_by_the_settings_of_the_compose_file(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, files: tuple[str, ...]
 ) -> None:
     async with (
-        running_servers(tmp_path_factory.mktemp("deployed")) as deployed,
+        running_servers(tmp_path_factory.mktemp("deployed"), files) as deployed,
         running_api(deployed) as first,
         running_api(deployed) as second,
         running_worker(deployed, metrics := free_port()),
