@@ -15,7 +15,7 @@ from data.postgres.embedded import embedded_server
 from tests.faults.clients import Tally, client, send
 from tests.fixtures.service import Service, footfall, free_port, launch
 
-KILLS = 20
+KILLS = 20 if os.environ.get("FOOTFALL_LONG_FAULTS") else 8
 CLIENTS = 8
 
 ASK_NOW = """
