@@ -30,13 +30,13 @@ class ServiceKeys:
 
     admin_key: str = field(repr=False)
     import_key: bytes = field(repr=False)
+    # What the service-wide admin key is compared with, at every request that sends it.
+    admin_key_hash: bytes = field(init=False, repr=False)
 
-    @property
-    def admin_key_hash(self) -> bytes:
-        """The hash to compare the service-wide admin key with."""
+    def __post_init__(self) -> None:
         parts = split_key(self.admin_key)
         assert parts is not None  # checked when it was read
-        return hash_secret(parts[1])
+        object.__setattr__(self, "admin_key_hash", hash_secret(parts[1]))
 
 
 class Secrets(ABC):

@@ -1,13 +1,19 @@
 """Answers in one write: what is joined, what is not, and that nothing is lost or out of order."""
 
 import asyncio
+import logging
 import socket
+from typing import Any
 
 import pytest
 import uvicorn
+from hypothesis import example, given
+from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from server.joined_writes import JoinedWrites, JoiningTransport
+from server.joined_writes import JoinedWrites, JoiningTransport, QuickCycle
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 
@@ -147,3 +153,69 @@ async def test_a_server_that_joins_answers_pipelined_requests_in_order() -> None
     assert answered.count(b"HTTP/1.1 20") == 4
     places = [answered.index(body) for body in bodies]
     assert places == sorted(places)
+
+
+Headers = list[tuple[bytes, bytes]]
+
+
+async def said_by(
+    cycle_type: type[RequestResponseCycle], status: int, headers: Headers, body: bytes
+) -> list[bytes] | str:
+    """What goes over the wire for an answer, or the error that it comes to."""
+    recorder = Recorder()
+    transport: Any = recorder
+    log = logging.getLogger("test")
+    cycle = cycle_type(
+        scope={"method": "GET", "http_version": "1.1"},  # type: ignore[typeddict-item]
+        transport=transport,
+        flow=FlowControl(transport),
+        logger=log,
+        access_logger=log,
+        access_log=False,
+        default_headers=[(b"date", b"today")],
+        message_event=asyncio.Event(),
+        expect_100_continue=False,
+        keep_alive=True,
+        on_response=lambda: None,
+    )
+    start: Any = {"type": "http.response.start", "status": status, "headers": headers}
+    try:
+        await cycle.send(start)
+        await cycle.send({"type": "http.response.body", "body": body, "more_body": False})
+    except RuntimeError as error:
+        return str(error)
+    return recorder.told
+
+
+NAMES = st.sampled_from(
+    [b"etag", b"vary", b"x-a", b"Content-Type", b"connection", b"transfer-encoding", b"a b", b"x\n"]
+)
+VALUES = st.sampled_from(
+    [b"", b"1", b"close", b"chunked", b"a\r\nset-cookie: b", b"a\nb", b"a\0b", b"a\x7fb", b"a\tb"]
+)
+SOME_HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=4)
+
+
+@given(
+    status=st.sampled_from([200, 204, 304, 404, 503]),
+    some=SOME_HEADERS,
+    length=st.sampled_from([None, 0, 2]),
+    body=st.sampled_from([b"", b"ok"]),
+)
+@example(status=200, some=[(b"x-a", b"a\r\nset-cookie: b")], length=2, body=b"ok")
+@example(status=200, some=[(b"Content-Type", b"1")], length=2, body=b"ok")
+@example(status=304, some=[(b"etag", b"1")], length=None, body=b"")
+def test_the_short_way_says_what_uvicorn_says(
+    status: int, some: Headers, length: int | None, body: bytes
+) -> None:
+    headers = [*some, *([(b"content-length", b"%d" % length)] if length is not None else [])]
+
+    async def both() -> tuple[object, object]:
+        return (
+            await said_by(QuickCycle, status, list(headers), body),
+            await said_by(RequestResponseCycle, status, list(headers), body),
+        )
+
+    quick, usual = asyncio.run(both())
+
+    assert quick == usual
