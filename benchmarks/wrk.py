@@ -99,7 +99,7 @@ async def hit(address: Address, hits: Hits, seconds: float) -> Rate:
         process = await asyncio.create_subprocess_exec(
             require_wrk(),
             *("--threads", "1", "--connections", str(CONNECTIONS)),
-            *("--duration", f"{round(seconds)}s", "--script", str(file)),
+            *("--duration", f"{round(seconds)}s", "--timeout", "10s", "--script", str(file)),
             f"http://{address.host}:{address.port}{hits.path}",
             stdout=subprocess.PIPE,
         )
