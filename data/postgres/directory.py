@@ -23,6 +23,9 @@ from data.postgres.sites import Site, all_sites
 # How long a change made by another process may go unseen, and how long an answer that could not
 # be renewed still serves when the ledger is away.
 FRESH_SECONDS = 1.0
+# How often it is read again, at the most, for what it does not hold: whoever makes a site or a key
+# in another process wants to use it at once, and guesses of strangers are not to cost much.
+UNKNOWN_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,8 @@ class Directory:
 
     async def site(self, site_id: str) -> Site | None:
         """The site of an id."""
-        return (await self._current()).sites.get(site_id)
+        known = (await self._current()).sites.get(site_id)
+        return known or (await self._current(UNKNOWN_SECONDS)).sites.get(site_id)
 
     async def sites(self) -> list[Site]:
         """All sites, in order of id."""
@@ -63,7 +67,8 @@ class Directory:
 
     async def key(self, key_id: str) -> ApiKey | None:
         """The key of an id, also when it is revoked."""
-        return (await self._current()).keys.get(key_id)
+        known = (await self._current()).keys.get(key_id)
+        return known or (await self._current(UNKNOWN_SECONDS)).keys.get(key_id)
 
     async def keys(self) -> list[ApiKey]:
         """All keys, revoked ones too, oldest first."""
@@ -105,13 +110,13 @@ class Directory:
         self._changes += 1
         self._content = None
 
-    async def _current(self) -> _Content:
+    async def _current(self, seconds: float = FRESH_SECONDS) -> _Content:
         content = self._content
-        if content and monotonic() - content.read_at < FRESH_SECONDS:
+        if content and monotonic() - content.read_at < seconds:
             return content
         async with self._reading:
             content = self._content
-            if content and monotonic() - content.read_at < FRESH_SECONDS:
+            if content and monotonic() - content.read_at < seconds:
                 return content
             return await self._read(content)
 

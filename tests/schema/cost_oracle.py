@@ -194,7 +194,10 @@ _REPORTS = ("dau", "activeUsers", "topEvents", "eventCounts", "retention", "even
 OUR_PRICES = PriceList(
     weights={
         "AdminLog.details": Fraction(20),
+        "DeadLetter.preview": Fraction(20),
         "Query.adminLog": Fraction(100),
+        "Query.deadLetters": Fraction(100),
+        "Query.apiKeys": Fraction(10),
         "Event.url": Fraction(5),
         "Event.referrer": Fraction(5),
         "Event.properties": Fraction(20),
@@ -208,6 +211,9 @@ OUR_PRICES = PriceList(
         "TopEventsReport.events": _first(1_000, "limit", 1),
         "RetentionReport.cohorts": _periods(1_100),
         "RetentionCohort.periods": _cohort,
+        "DeadLetterConnection.edges": _first(100, depth=1),
+        "DeadLetterConnection.nodes": _first(100, depth=1),
+        "Query.apiKeys": lambda *_: 1_000,
         "AdminLogConnection.edges": _first(1_000, depth=1),
         "AdminLogConnection.nodes": _first(1_000, depth=1),
         "EventConnection.edges": _first(1_000, depth=1),

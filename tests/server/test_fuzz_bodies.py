@@ -97,6 +97,9 @@ def json_of(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
+# Jobs of the application are due a little late at random, in a thread beside the one that generates.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
 DOCUMENTS = (
     "{ __typename }",
     "query A { viewer { name } } query B { sites { id } }",

@@ -31,6 +31,9 @@ from tests.fixtures.app import App
 from tests.fixtures.ledger import Database
 from tests.server.fuzzing import SECONDS, open_production, require_sound
 
+# Jobs of the application are due a little late at random, in a thread beside the one that generates.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
 SCHEMA = graphql_schema()
 QUERIES = SCHEMA.query_type.fields if SCHEMA.query_type else {}
 MUTATIONS = SCHEMA.mutation_type.fields if SCHEMA.mutation_type else {}
