@@ -110,9 +110,13 @@ class ColumnarCopy:
         """Answer from a new, empty copy from now on."""
         await self.replace_with(await self._open_new())
 
+    def _free_number(self) -> int:
+        """A number that no copy has, be it the current one or one that is being built."""
+        names = (path.stem.removeprefix("copy-") for path in self.slot.glob("copy-*.duckdb"))
+        return 1 + max([self._pointer(), *(int(name) for name in names if name.isdigit())])
+
     async def _open_new(self) -> _Generation:
-        number = self._pointer() + 1
-        remove_copy(self.slot / f"copy-{number}.duckdb")
+        number = self._free_number()
         generation = await self._open(number)
         self._point_to(number)
         return generation
@@ -120,8 +124,7 @@ class ColumnarCopy:
     @asynccontextmanager
     async def building(self) -> AsyncIterator[_Generation]:
         """A new, empty copy beside the current one; it is deleted unless it takes its place."""
-        number = self._pointer() + 1
-        remove_copy(self.slot / f"copy-{number}.duckdb")
+        number = self._free_number()
         generation = await self._open(number)
         try:
             yield generation

@@ -105,10 +105,14 @@ class Worker:
     async def _finish(self, living: asyncio.Task[None]) -> None:
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=self.pace.grace_seconds)
-            # What they had in hand, others take over after a while.
+            # What they had in hand, others take over at once.
+            unfinished = list(self._in_hand.values())
             for task in late:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            if late:
+                await asyncio.wait(late, timeout=1)
+                with suppress(RedisUnavailable):
+                    await self.queue.give_back(self.name, unfinished, self.pace.idle_seconds)
         living.cancel()
         await asyncio.gather(living, return_exceptions=True)
         with suppress(RedisUnavailable):

@@ -98,6 +98,7 @@ class Follower:
     _healthy: bool = True
     _swapping: asyncio.Lock = field(default_factory=asyncio.Lock)
     _is_rebuilding: bool = False
+    _is_copy_damaged: bool = False
 
     @property
     def is_rebuilding(self) -> bool:
@@ -162,13 +163,16 @@ class Follower:
         while True:
             try:
                 async with self._swapping:
+                    if self._is_copy_damaged:
+                        await self._start_over("damaged")
+                    self._is_copy_damaged = False
                     is_behind = await self._step()
                 self._healthy = True
                 pause = 0.0 if is_behind else self.pace.poll_seconds
             except Exception as error:  # noqa: BLE001 - following must outlive any failure
                 self._note_failure(error)
-                if isinstance(error, StoreUnavailable) and error.damaged:
-                    await self._start_over("damaged")
+                # In the next round, and in all others until it has worked.
+                self._is_copy_damaged |= isinstance(error, StoreUnavailable) and error.damaged
                 pause = self.pace.retry_seconds
             if pause:
                 await self._pause(pause)

@@ -11,6 +11,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
+import structlog
+
+log = structlog.get_logger()
 
 LOOK_EVERY_SECONDS = 0.3
 
@@ -71,5 +74,9 @@ def _note_file(slot: Path) -> Path:
 
 def _write_note(slot: Path, note: RebuildNote) -> None:
     draft = slot / "rebuild.note.new"
-    draft.write_bytes(msgspec.json.encode(note))
-    draft.replace(_note_file(slot))
+    try:
+        draft.write_bytes(msgspec.json.encode(note))
+        draft.replace(_note_file(slot))
+    except OSError as error:
+        # A full disk is what most rebuilds fail of; whoever serves them must outlive it.
+        log.warning("columnar.rebuild.note_lost", state=note.state, error=str(error))

@@ -199,7 +199,8 @@ def _unjudged(findings: Findings, *, only_stretches: bool = False) -> Iterator[D
     days = by_feed if only_stretches else by_feed | findings.view_days
     for key in _newest(days):
         is_view_suspect = not only_stretches and key in findings.view_days
-        yield DayDifference(*key, None, None, None, True, is_view_suspect)
+        # The copy is under suspicion where the feed says so; the view is mended first otherwise.
+        yield DayDifference(*key, None, None, None, key in by_feed, is_view_suspect)
 
 
 def _newest(days: Collection[SiteDay]) -> list[SiteDay]:

@@ -137,10 +137,16 @@ class Results:
             return None
         return entry
 
-    def keep(self, question: Question, computed: Computed, seconds: float) -> Entry:
-        """Keep an answer that was computed without asking for others."""
+    @property
+    def epoch(self) -> int:
+        """What answers belong to that are begun now; another one after each drop."""
+        return self._epoch
+
+    def keep(self, question: Question, computed: Computed, seconds: float, epoch: int) -> Entry:
+        """Keep an answer that was computed without asking for others, begun in this epoch."""
         entry = self._entry(question, computed, 0, seconds)
-        self._put(question, entry)
+        if epoch == self._epoch:
+            self._put(question, entry)
         return self._counted(entry, CacheStatus.BYPASS).entry
 
     async def drop(self, site_id: str | None) -> int:
@@ -151,6 +157,8 @@ class Results:
         keys = self.forget(site_id)
         if self.shared is not None:
             keys |= await self.shared.drop(site_id)
+            # What was asked for meanwhile may have been found there just before it was dropped.
+            keys |= self.forget(site_id)
             self.tell()
         return len(keys)
 

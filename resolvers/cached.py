@@ -112,11 +112,12 @@ async def _anew(
     ctx: Context, kind: Kind[Query, Rows], query: Query, question: Question
 ) -> Cached[Rows]:
     """The answer as it is now, whatever is kept; it is kept for others."""
-    began = perf_counter()
+    began, results = perf_counter(), ctx.resources.results
+    epoch = results.epoch
     rows, watermark = await kind.loader(ctx.loaders).load(query)
     through = ctx.resources.follower.data_through(watermark)
     computed = Computed([rows], watermark.position if watermark else 0, through)
-    entry = ctx.resources.results.keep(question, computed, perf_counter() - began)
+    entry = results.keep(question, computed, perf_counter() - began, epoch)
     return _cached(Landed(entry, CacheStatus.BYPASS))
 
 

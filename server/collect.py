@@ -66,6 +66,10 @@ class Refused(Exception):
         self.message = message
 
 
+# What browsers say of a page that has none; only a site that takes all pages takes it.
+_NO_ORIGIN = "null"
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     """What a request says besides its events."""
@@ -83,7 +87,10 @@ class _Request:
         if self.way != "pixel":
             return None
         # Browsers send no Origin with an image, but they do say on which page it is.
-        parts = urlsplit(self.headers.get(b"referer", b"").decode("latin-1"))
+        try:
+            parts = urlsplit(self.headers.get(b"referer", b"").decode("latin-1"))
+        except ValueError:
+            return _NO_ORIGIN
         return f"{parts.scheme}://{parts.netloc}" if parts.netloc else None
 
 

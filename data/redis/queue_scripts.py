@@ -150,7 +150,12 @@ RENEW = (
     + """
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZREMRANGEBYSCORE', workers, '-inf', now - 3600)
-if #ARGV > 3 then redis.pcall('XCLAIM', entries, ARGV[2], ARGV[3], 0, unpack(ARGV, 4, #ARGV)) end
+if #ARGV > 3 then
+    -- By their ids only: else each renewal would count as one more try, and fetch the contents.
+    local claim = {unpack(ARGV, 4, #ARGV)}
+    claim[#claim + 1] = 'JUSTID'
+    redis.pcall('XCLAIM', entries, ARGV[2], ARGV[3], 0, unpack(claim))
+end
 redis.call('ZADD', workers, now, ARGV[3])
 """
 )

@@ -151,12 +151,18 @@ class QueueStore:
             if not request.answer.done():
                 request.answer.set_result(None)
 
-    async def close(self, lane: asyncio.Task[None]) -> None:
+    async def close(self, lane: asyncio.Task[None], watching: asyncio.Task[None]) -> None:
         """Take nothing more, and return when what was taken is queued or refused."""
         self._is_closing = True
         self._arrived.set()
         await asyncio.gather(lane, return_exceptions=True)
-        if not self.queue.redis.is_available:
+        # Before anything is handed over: it may be about to do so, too.
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        try:
+            # A Redis that is back may have lost what is held here.
+            await self.watch.look()
+        except RedisUnavailable:
             await self.watch.hand_over()
 
 
@@ -198,6 +204,4 @@ async def open_queue_store(
     try:
         yield store
     finally:
-        await store.close(tasks[0])
-        tasks[1].cancel()
-        await asyncio.gather(tasks[1], return_exceptions=True)
+        await store.close(*tasks)

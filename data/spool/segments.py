@@ -79,9 +79,11 @@ def read_place(segment: Path) -> int:
 def keep_place(segment: Path, place: int) -> None:
     """Remember up to where a segment is drained.
 
-    Not brought to the disk: what is drained once more after a loss of power changes nothing.
+    Not brought to the disk: what is drained once more after a loss of power changes nothing. For
+    the same reason a disk without room for it does not matter; draining is what makes room.
     """
-    _place(segment).write_text(str(place), "ascii")
+    with suppress(OSError):
+        _place(segment).write_text(str(place), "ascii")
 
 
 def remove_segment(segment: Path) -> None:
@@ -149,8 +151,9 @@ class SegmentWriter:
     _sound: int = 0
 
     def __post_init__(self) -> None:
-        left = segments_in(self.folder)
-        self._next = int(left[-1].stem) + 1 if left else 1
+        # Behind those that were set aside, too: they are kept for people to look at.
+        used = [int(path.stem) for path in self.folder.glob("[0-9]" * 12 + ".*")]
+        self._next = max(used, default=0) + 1
 
     @property
     def current(self) -> Path | None:

@@ -35,6 +35,8 @@ from telemetry.metrics import Metrics
 log = structlog.get_logger()
 
 # Nobody waits for a worker, so it has more patience with Redis than a request has.
+# A server that hangs is given up after this; the same ids are safe to send again.
+_COMMIT_SECONDS = 10.0
 _PACE = RedisPace(answer_seconds=5.0, connections=4)
 
 MetricsPort = Annotated[
@@ -73,7 +75,7 @@ async def _work(settings: Settings, metrics: Metrics) -> None:
         drainer = Worker(
             name=name,
             queue=Queue(redis, ledger.ledger_id, queue_limits(settings)),
-            append=partial(append, ledger.writer),
+            append=partial(append, ledger.writer, seconds=_COMMIT_SECONDS),
             on_commit=wakeups.publish,
             metrics=metrics.worker,
             queue_metrics=metrics.queue,

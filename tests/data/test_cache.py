@@ -382,7 +382,7 @@ async def test_a_result_that_was_asked_for_anew_is_kept_for_others(scene: Scene)
     await scene.ask()
     scene.store.position = 2
 
-    scene.results.keep(scene.question(), Computed(["a@2"], 2, None), 0.001)
+    scene.results.keep(scene.question(), Computed(["a@2"], 2, None), 0.001, scene.results.epoch)
 
     assert await scene.ask() == ("a@2", HIT)
 
@@ -394,7 +394,7 @@ async def test_the_state_counts_where_answers_came_from(scene: Scene) -> None:
     await slow(scene, 60)
     scene.store.position = 2
     await scene.ask()
-    scene.results.keep(scene.question("b"), Computed(["b"], 2, None), 0.001)
+    scene.results.keep(scene.question("b"), Computed(["b"], 2, None), 0.001, scene.results.epoch)
 
     state = scene.results.state
     assert (state.entries, state.hits, state.stale_hits, state.misses, state.bypasses) == (

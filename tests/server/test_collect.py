@@ -274,6 +274,20 @@ async def test_the_pixel_of_a_foreign_page_is_not_taken(app: App, database: Data
     assert len(await stored(app, database)) == 1
 
 
+async def test_the_pixel_of_a_page_without_a_proper_address_is_one_of_no_origin(
+    app: App, database: Database
+) -> None:
+    await app.site("shop", origins=["https://shop.example"])
+    await app.site("open")
+
+    shut = await app.client.get("/collect?site=shop&event=v", headers={"referer": "http://["})
+    taken = await app.client.get("/collect?site=open&event=v", headers={"referer": "http://["})
+
+    assert (shut.status_code, shut.content, "x-footfall" in shut.headers) == (200, PIXEL, True)
+    assert (taken.status_code, taken.content, "x-footfall" in taken.headers) == (200, PIXEL, False)
+    assert len(await stored(app, database)) == 1
+
+
 async def test_a_preflight_is_answered_for_origins_that_some_site_allows(app: App) -> None:
     await app.site("shop", origins=["https://shop.example"])
     await app.site("blog", origins=["https://blog.example"])

@@ -87,6 +87,17 @@ async def test_what_a_worker_does_not_renew_another_takes_over(redis_server: Red
     assert {one.times for one in late} == {2}
 
 
+async def test_holding_an_entry_for_long_is_not_trying_it_often(redis_server: RedisServer) -> None:
+    async with queue_on(redis_server) as queue:
+        await queue.append([entry()])
+        [taken] = await queue.take("one")
+        for _ in range(6):
+            await queue.renew("one", [taken.entry_id])
+        [again] = await queue.reclaim("other", 0)
+
+    assert again.times == 2
+
+
 async def test_an_entry_that_went_down_with_two_workers_comes_alone(
     redis_server: RedisServer,
 ) -> None:
