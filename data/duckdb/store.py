@@ -18,6 +18,7 @@ from data.duckdb.active_users import active_users
 from data.duckdb.copy_file import CopyFile, read_watermark
 from data.duckdb.day_versions import News, touched_since
 from data.duckdb.event_counts import event_counts
+from data.duckdb.exports import export_rows, export_stacks, export_tally
 from data.duckdb.live import activity, activity_changes, new_events
 from data.duckdb.retention import retention
 from data.duckdb.runner import OnQuery, Runner
@@ -26,6 +27,9 @@ from data.duckdb.slices import apply_slice
 from data.duckdb.tallies import days_before, tally_days, tally_stretch
 from data.duckdb.top_events import top_events
 from data.event_store import InvalidPattern
+from data.exports.layout import Arrivals, Selection
+from data.exports.source import FileOrder, Stack
+from data.exports.tally import Tally
 from data.queries import (
     ActiveUsersQuery,
     ActiveUsersRows,
@@ -145,6 +149,22 @@ class DuckDBStore:
         """The last UTC days before a day on which anything happened, newest first."""
         work = partial(days_before, day=day, most=most)
         return await self._runner.run("days_before", "read", work)
+
+    async def export_stacks(
+        self, selection: Selection, arrivals: Arrivals, most: int
+    ) -> Sequence[Stack]:
+        """See `ExportSource`."""
+        work = partial(export_stacks, selection=selection, arrivals=arrivals, most=most)
+        return await self._runner.run("export_stacks", "read", work)
+
+    async def export_tally(self, selection: Selection, arrivals: Arrivals) -> Tally:
+        """See `ExportSource`."""
+        work = partial(export_tally, selection=selection, arrivals=arrivals)
+        return await self._runner.run("export_tally", "read", work)
+
+    async def export_rows(self, order: FileOrder) -> int:
+        """See `ExportSource`."""
+        return await self._runner.run("export_rows", "read", partial(export_rows, order=order))
 
     async def size(self) -> int:
         """Bytes that the copy takes on disk, with its write-ahead log."""
