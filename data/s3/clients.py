@@ -1,0 +1,150 @@
+"""Clients of the library that know what they were given, and nothing of this machine.
+
+The library would look for credentials in the environment, in files and at the cloud's metadata
+service, and send a client's data by whatever it finds.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.session
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.config import Config
+from botocore.credentials import (
+    CredentialProvider,
+    CredentialResolver,
+    Credentials,
+    DeferredRefreshableCredentials,
+)
+
+from data.s3.connections import CheckedSession
+from data.s3.places import AccessKey, BucketPlace, Role
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sts import STSClient
+
+_SESSION_NAME = "footfall-export"
+_ROLE_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds for a connection and between two bytes of an answer; tries of one request."""
+
+    connect: float = 10.0
+    read: float = 60.0
+    attempts: int = 3
+
+
+def s3_client(place: BucketPlace, sending: CheckedSession, pace: Pace) -> S3Client:
+    """A client of the bucket's service. Makes no request; it takes a tenth of a second."""
+    session = _session_of(_credentials(place, sending, pace))
+    client = boto3.Session(botocore_session=session).client(
+        "s3",
+        region_name=place.region,
+        endpoint_url=place.endpoint,
+        config=_config(pace).merge(
+            Config(
+                s3={
+                    # Names of buckets are no hosts elsewhere.
+                    "addressing_style": "path" if place.endpoint else "virtual",
+                    # Then a service that knows nothing of checksums checks them, too.
+                    "payload_signing_enabled": True,
+                },
+                # Ours are SHA-256, and are given with every piece.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            )
+        ),
+    )
+    _send_by(client, sending)
+    return client
+
+
+def _sts_client(role: Role, region: str, sending: CheckedSession, pace: Pace) -> STSClient:
+    session = _session_of(Credentials(role.by.key_id, role.by.secret, role.by.token))
+    client = boto3.Session(botocore_session=session).client(
+        "sts", region_name=region, endpoint_url=role.sts_endpoint, config=_config(pace)
+    )
+    _send_by(client, sending)
+    return client
+
+
+def _config(pace: Pace) -> Config:
+    return Config(
+        connect_timeout=pace.connect,
+        read_timeout=pace.read,
+        retries={"mode": "standard", "total_max_attempts": pace.attempts},
+        proxies={},
+        ignore_configured_endpoint_urls=True,
+        user_agent_appid="footfall",
+    )
+
+
+def _send_by(client: S3Client | STSClient, sending: CheckedSession) -> None:
+    def send(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        return sending.send(request)
+
+    # Whatever answers this event is taken for the answer of the network.
+    client.meta.events.register("before-send", send)
+
+
+def _session_of(credentials: Credentials) -> botocore.session.Session:
+    session = botocore.session.Session(session_vars=_nothing_of_this_machine())
+    resolver = CredentialResolver([_Given(credentials)])
+    session.register_component("credential_provider", resolver)
+    return session
+
+
+def _nothing_of_this_machine() -> dict[str, Any]:
+    """The library's variables, read neither from the environment nor from files."""
+    known = dict(botocore.session.Session.SESSION_VARIABLES)
+    variables = {
+        name: (None, None, default, convert) for name, (_, _, default, convert) in known.items()
+    }
+    for name in ("config_file", "credentials_file"):
+        variables[name] = (None, None, os.devnull, None)
+    return variables
+
+
+class _Given(CredentialProvider):
+    """The one provider there is."""
+
+    METHOD = "given"
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__()
+        self._credentials = credentials
+
+    def load(self) -> Credentials:
+        """The credentials that were given."""
+        return self._credentials
+
+
+def _credentials(place: BucketPlace, sending: CheckedSession, pace: Pace) -> Credentials:
+    login = place.login
+    if isinstance(login, AccessKey):
+        return Credentials(login.key_id, login.secret, login.token)
+    client = _sts_client(login, place.region, sending, pace)
+
+    def assume() -> dict[str, str]:
+        answer = client.assume_role(
+            RoleArn=login.arn,
+            RoleSessionName=_SESSION_NAME,
+            ExternalId=login.external_id,
+            DurationSeconds=_ROLE_SECONDS,
+        )["Credentials"]
+        return {
+            "access_key": answer["AccessKeyId"],
+            "secret_key": answer["SecretAccessKey"],
+            "token": answer["SessionToken"],
+            "expiry_time": answer["Expiration"].isoformat(),
+        }
+
+    # Asked for with the first request, and anew some minutes before it expires.
+    return DeferredRefreshableCredentials(refresh_using=assume, method="assume-role")

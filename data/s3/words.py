@@ -1,0 +1,223 @@
+"""What a failed request to a bucket means, said for its owner, without the service's own words."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+
+from botocore import exceptions as library
+from urllib3.exceptions import HTTPError
+
+from data.outbound.addresses import AddressRefused
+from data.outbound.failures import OutboundFailed
+from data.s3.failures import BucketFailed, Reason
+from data.s3.places import BucketPlace, Role
+
+_REASONS = {
+    "InvalidAccessKeyId": Reason.WRONG_KEY,
+    "InvalidClientTokenId": Reason.WRONG_KEY,
+    "UnrecognizedClientException": Reason.WRONG_KEY,
+    "ExpiredToken": Reason.WRONG_KEY,
+    "InvalidToken": Reason.WRONG_KEY,
+    "SignatureDoesNotMatch": Reason.WRONG_SECRET,
+    "AccessDenied": Reason.NO_PERMISSION,
+    "AccessDeniedException": Reason.NO_PERMISSION,
+    "AllAccessDisabled": Reason.NO_PERMISSION,
+    "AccountProblem": Reason.NO_PERMISSION,
+    "NotSignedUp": Reason.NO_PERMISSION,
+    "NoSuchBucket": Reason.NO_BUCKET,
+    "PermanentRedirect": Reason.WRONG_REGION,
+    "TemporaryRedirect": Reason.WRONG_REGION,
+    "AuthorizationHeaderMalformed": Reason.WRONG_REGION,
+    "IllegalLocationConstraintException": Reason.WRONG_REGION,
+    "NoSuchKey": Reason.NOT_FOUND,
+    "NoSuchUpload": Reason.UPLOAD_GONE,
+    "RequestTimeTooSkewed": Reason.CLOCK,
+    "BadDigest": Reason.DAMAGED,
+    "InvalidDigest": Reason.DAMAGED,
+    "InvalidPart": Reason.DAMAGED,
+    "XAmzContentSHA256Mismatch": Reason.DAMAGED,
+    "IncompleteBody": Reason.BROKE_OFF,
+    "RequestTimeout": Reason.BROKE_OFF,
+    "InsufficientStorage": Reason.FULL,
+    "QuotaExceeded": Reason.FULL,
+    "XMinioStorageFull": Reason.FULL,
+}
+_BY_STATUS = {
+    301: Reason.WRONG_REGION,
+    307: Reason.WRONG_REGION,
+    401: Reason.NO_PERMISSION,
+    403: Reason.NO_PERMISSION,
+    404: Reason.NOT_FOUND,
+    429: Reason.BUSY,
+    507: Reason.FULL,
+}
+_PERMISSIONS = {
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "DeleteObject": "s3:DeleteObject",
+    "GetObject": "s3:GetObject",
+    "HeadObject": "s3:GetObject",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "ListObjectsV2": "s3:ListBucket",
+}
+_OF_THE_BUCKET = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads"})
+_CODE = re.compile(r"[A-Za-z0-9.]{1,60}")
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
+
+
+def in_words(error: Exception, place: BucketPlace, name: str = "") -> BucketFailed:
+    """The failure that an exception of the library is; `name` is the object it was about."""
+    if isinstance(error, library.ClientError):
+        if error.operation_name == "AssumeRole":
+            return _of_role(error, place)
+        return _of_answer(error, place, name)
+    if isinstance(error, AddressRefused):
+        return BucketFailed(Reason.ADDRESS_REFUSED, str(error))
+    if isinstance(error, OutboundFailed):
+        return BucketFailed(Reason.UNREACHABLE, _hint_of_region(str(error), place))
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return BucketFailed(
+                Reason.UNTRUSTED,
+                f"the certificate of {_where(place)} is not trusted: {cause.verify_message}",
+            )
+    if isinstance(error, library.EndpointConnectionError | library.ConnectTimeoutError):
+        return BucketFailed(
+            Reason.UNREACHABLE, _hint_of_region(f"no connection to {_where(place)}", place)
+        )
+    if isinstance(error, library.SSLError):
+        return BucketFailed(Reason.UNREACHABLE, f"no TLS connection to {_where(place)}")
+    if isinstance(error, library.HTTPClientError | library.IncompleteReadError | HTTPError):
+        return BucketFailed(Reason.BROKE_OFF, f"the connection to {_where(place)} broke off")
+    if isinstance(error, library.ResponseStreamingError | library.ResponseParserError):
+        return BucketFailed(Reason.BROKE_OFF, f"the answer of {_where(place)} is not whole")
+    return BucketFailed(
+        Reason.NOT_TAKEN, f"the request to {_where(place)} could not be made: {type(error).__name__}"
+    )
+
+
+def _of_answer(error: library.ClientError, place: BucketPlace, name: str) -> BucketFailed:
+    code, status = _code(error), _status(error)
+    reason = _REASONS.get(code) or _BY_STATUS.get(status)
+    if reason is None:
+        reason = Reason.BUSY if status >= 500 or _is_throttling(code) else Reason.NOT_TAKEN
+    return BucketFailed(reason, _sentence(reason, error, place, name))
+
+
+def _sentence(reason: Reason, error: library.ClientError, place: BucketPlace, name: str) -> str:
+    match reason:
+        case Reason.WRONG_KEY:
+            return _wrong_key(place)
+        case Reason.WRONG_SECRET:
+            return "the secret does not belong to the access key: enter both again"
+        case Reason.NO_PERMISSION:
+            return _missing_permission(error.operation_name, place, name)
+        case Reason.NO_BUCKET:
+            return f"there is no bucket {place.bucket} at {_where(place)}"
+        case Reason.WRONG_REGION:
+            return _wrong_region(error, place)
+        case Reason.NOT_FOUND:
+            return f"there is no object {name} in bucket {place.bucket}"
+        case Reason.CLOCK:
+            return f"the clocks of this machine and of {_where(place)} are minutes apart"
+        case Reason.DAMAGED:
+            return f"what arrived at {_where(place)} is not what was sent"
+        case Reason.BROKE_OFF:
+            return f"the request to {_where(place)} broke off"
+        case Reason.UPLOAD_GONE:
+            return f"the upload of {name} was aborted meanwhile"
+        case Reason.FULL:
+            return f"bucket {place.bucket} is full"
+        case Reason.BUSY:
+            return f"{_where(place)} does not keep up now (it answers {_told(error)})"
+        case _:
+            return f"{_where(place)} does not take {name or 'the request'}: {_told(error)}"
+
+
+def _wrong_key(place: BucketPlace) -> str:
+    if isinstance(place.login, Role):
+        return "the credentials of the assumed role are not valid any more"
+    return f"the access key is not known at {_where(place)}, or not valid any more"
+
+
+def _missing_permission(operation: str, place: BucketPlace, name: str) -> str:
+    action = _PERMISSIONS.get(operation, "s3:PutObject")
+    what = place.bucket if action in _OF_THE_BUCKET else f"{place.bucket}/{_folder_of(name)}*"
+    return f"permission is missing: allow {action} on arn:aws:s3:::{what}"
+
+
+def _folder_of(name: str) -> str:
+    """The prefix of a destination: what stands before the folders of an export."""
+    before = re.split(r"(?:^|/)(?:events|manifests|\.footfall)", name, maxsplit=1)[0]
+    return f"{before}/" if before and before != name else ""
+
+
+def _wrong_region(error: library.ClientError, place: BucketPlace) -> str:
+    answer = error.response
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    right = str(answer.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region") or "")
+    sentence = f"bucket {place.bucket} is not in region {place.region}"
+    if _REGION.fullmatch(right) and right != place.region:
+        return f"{sentence} but in {right}"
+    return f"{sentence}: look up its region"
+
+
+def _of_role(error: library.ClientError, place: BucketPlace) -> BucketFailed:
+    assert isinstance(place.login, Role)  # nobody else assumes one
+    reason = _REASONS.get(_code(error))
+    if reason in (Reason.WRONG_KEY, Reason.WRONG_SECRET):
+        return BucketFailed(
+            reason,
+            "this service's own key for assuming roles is not valid: whoever runs it must renew it",
+        )
+    if _status(error) >= 500 or _is_throttling(_code(error)):
+        return BucketFailed(Reason.BUSY, f"roles cannot be assumed now ({_told(error)})")
+    return BucketFailed(
+        Reason.ROLE_REFUSED,
+        f"the role {place.login.arn} may not be assumed: its trust policy must allow"
+        " sts:AssumeRole to this service's account, with the external id of this destination",
+    )
+
+
+def _code(error: library.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _status(error: library.ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _told(error: library.ClientError) -> str:
+    """Status and code, the latter only where it looks like one."""
+    code, status = _code(error), _status(error)
+    if not _CODE.fullmatch(code) or code == str(status):
+        return f"HTTP {status}"
+    return f"HTTP {status}, {code}"
+
+
+def _is_throttling(code: str) -> bool:
+    return code in ("SlowDown", "ServiceUnavailable", "InternalError", "OperationAborted") or (
+        "Throttl" in code or "LimitExceeded" in code
+    )
+
+
+def _where(place: BucketPlace) -> str:
+    if place.endpoint is None:
+        return f"AWS in {place.region}"
+    return place.endpoint.partition("://")[2].strip("/")
+
+
+def _hint_of_region(sentence: str, place: BucketPlace) -> str:
+    return sentence if place.endpoint else f"{sentence}: check the region {place.region}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        inner = getattr(found, "kwargs", None)
+        known = inner.get("error") if isinstance(inner, dict) else None
+        reason = getattr(found, "reason", None)
+        following = known or reason or found.__cause__ or found.__context__
+        found = following if isinstance(following, BaseException) else None
