@@ -41,7 +41,7 @@ def export_stacks(
     _require_reached(cursor, selection)
     width = max(1, -(-arrivals.width // most))
     span = _span(selection)
-    values = _values(selection, arrivals, span) | {"width": width}
+    values = {**_values(selection, arrivals, span), "width": width}
     stacks = []
     for number, events in fetch(cursor, statement("export_stacks", span=span.sql), values):
         after = arrivals.after + number * width

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -64,9 +65,7 @@ class Parts:
     `tally` is that of the whole selection, once there are no more parts.
     """
 
-    def __init__(
-        self, source: Callable[[], ExportSource], order: RunOrder, folder: Path
-    ) -> None:
+    def __init__(self, source: Callable[[], ExportSource], order: RunOrder, folder: Path) -> None:
         self._source = source
         self._order = order
         self._folder = folder
@@ -183,10 +182,7 @@ class Parts:
 
 async def _pack(writer: GzipWriter, path: Path, *, is_empty: bool) -> None:
     """Add a piece; one without rows has at most a header, which the next one brings again."""
-    if is_empty:
-        path.unlink(missing_ok=True)
-    else:
-        await asyncio.to_thread(writer.take_file, path)
+    await asyncio.to_thread(path.unlink if is_empty else partial(writer.take_file, path))
 
 
 def _piece_path(path: Path, stack: Stack) -> Path:

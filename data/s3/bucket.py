@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from data.outbound.failures import OutboundFailed
@@ -36,7 +38,7 @@ _MOST_PIECES = 9_000
 _AT_ONCE = 3
 _READ_BYTES = 1024 * 1024
 _ABORT_SECONDS = 10.0
-_ERRORS = (BotoCoreError, ClientError, HTTPError, OutboundFailed)
+_ERRORS = (BotoCoreError, ClientError, HTTPError, OutboundFailed, ResponseParserError)
 # Connections: those of the pieces, and a few for whoever looks meanwhile.
 _THREADS = _AT_ONCE + 3
 
@@ -97,15 +99,15 @@ class Bucket:
 
     async def put_bytes(self, name: str, data: bytes, content_type: str) -> None:
         """Make a small object; it is there as a whole, or not at all."""
-        about = {"ContentType": content_type}
-        about |= {"Metadata": {"sha256": hashlib.sha256(data).hexdigest()}}  # type: ignore[dict-item]
+        about = {
+            "ContentType": content_type,
+            "Metadata": {"sha256": hashlib.sha256(data).hexdigest()},
+        }
         await self._run(lambda: self._put(name, data, about), name)
 
     async def pieces(self, name: str) -> AsyncIterator[bytes]:
         """What an object holds, a mebibyte at a time."""
-        answer = await self._run(
-            lambda: self._client.get_object(Bucket=self._name, Key=name), name
-        )
+        answer = await self._run(lambda: self._client.get_object(Bucket=self._name, Key=name), name)
         body = answer["Body"]
         try:
             while data := await self._run(lambda: body.read(_READ_BYTES), name):
@@ -134,16 +136,14 @@ class Bucket:
             raise
         return Found(name, answer["ContentLength"], answer["LastModified"])
 
-    async def list(self, prefix: str) -> AsyncIterator[Found]:
+    async def objects(self, prefix: str) -> AsyncIterator[Found]:
         """The objects whose names begin so, in order of name."""
-        following: Mapping[str, str] = {}
+        following: dict[str, Any] = {}
         while True:
-            answer = await self._run(
-                lambda more=following: self._client.list_objects_v2(
-                    Bucket=self._name, Prefix=prefix, **more
-                ),
-                prefix,
+            ask = partial(
+                self._client.list_objects_v2, Bucket=self._name, Prefix=prefix, **following
             )
+            answer = await self._run(ask, prefix)
             for one in answer.get("Contents", []):
                 yield Found(one["Key"], one["Size"], one["LastModified"])
             if not answer.get("IsTruncated"):
@@ -156,14 +156,12 @@ class Bucket:
 
     async def uploads(self, prefix: str) -> AsyncIterator[Upload]:
         """Uploads that somebody has left where they were, by a killed process, say."""
-        following: Mapping[str, str] = {}
+        following: dict[str, Any] = {}
         while True:
-            answer = await self._run(
-                lambda more=following: self._client.list_multipart_uploads(
-                    Bucket=self._name, Prefix=prefix, **more
-                ),
-                prefix,
+            ask = partial(
+                self._client.list_multipart_uploads, Bucket=self._name, Prefix=prefix, **following
             )
+            answer = await self._run(ask, prefix)
             for one in answer.get("Uploads", []):
                 yield Upload(one["Key"], one["UploadId"], one["Initiated"])
             if not answer.get("IsTruncated"):

@@ -81,7 +81,7 @@ def _config(pace: Pace) -> Config:
         read_timeout=pace.read,
         retries={"mode": "standard", "total_max_attempts": pace.attempts},
         proxies={},
-        ignore_configured_endpoint_urls=True,
+        ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]
         user_agent_appid="footfall",
     )
 
@@ -91,7 +91,7 @@ def _send_by(client: S3Client | STSClient, sending: CheckedSession) -> None:
         return sending.send(request)
 
     # Whatever answers this event is taken for the answer of the network.
-    client.meta.events.register("before-send", send)
+    client.meta.events.register("before-send", send)  # type: ignore[arg-type]
 
 
 def _session_of(credentials: Credentials) -> botocore.session.Session:

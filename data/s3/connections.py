@@ -7,7 +7,6 @@ looked up twice: the address that was checked is the one that is connected to.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
 
 from botocore.awsrequest import (
     AWSHTTPConnection,
@@ -15,6 +14,7 @@ from botocore.awsrequest import (
     AWSHTTPSConnection,
     AWSHTTPSConnectionPool,
     AWSPreparedRequest,
+    AWSRequest,
     AWSResponse,
 )
 from botocore.exceptions import HTTPClientError
@@ -26,11 +26,6 @@ from urllib3.util.connection import create_connection
 from data.outbound.addresses import AddressRefused, HostUnknown, require_public
 from data.outbound.failures import OutboundFailed
 
-if TYPE_CHECKING:
-    _Mixed = HTTPConnection
-else:
-    _Mixed = object
-
 
 class CheckedSession(URLLib3Session):
     """What sends the library's requests; to public addresses only, unless others are allowed.
@@ -40,15 +35,17 @@ class CheckedSession(URLLib3Session):
     """
 
     def __init__(self, *, allow_private: bool, seconds: tuple[float, float], most: int) -> None:
-        super().__init__(proxies={}, timeout=seconds, max_pool_connections=most)
-        self._manager.pool_classes_by_scheme = (
-            {"http": AWSHTTPConnectionPool, "https": AWSHTTPSConnectionPool}
-            if allow_private
-            else {"http": _CheckedPool, "https": _CheckedTlsPool}
+        super().__init__(
+            proxies={},
+            timeout=seconds,  # type: ignore[arg-type]  # for connecting and for reading
+            max_pool_connections=most,
         )
+        if not allow_private:
+            pools = {"http": _CheckedPool, "https": _CheckedTlsPool}
+            self._manager.pool_classes_by_scheme = pools  # type: ignore[attr-defined]
         self._is_closed = False
 
-    def send(self, request: AWSPreparedRequest) -> AWSResponse:
+    def send(self, request: AWSRequest | AWSPreparedRequest) -> AWSResponse:
         """The answer; raises the library's errors and `OutboundFailed`, which it does not retry."""
         if self._is_closed:
             raise OutboundFailed("the bucket was closed meanwhile", may_pass=True)
@@ -66,33 +63,33 @@ class CheckedSession(URLLib3Session):
         super().close()
 
 
-class _Checked(_Mixed):
-    """Connects to an address that was found to be public, under the name that was asked for."""
+def _connected(asking: HTTPConnection) -> socket.socket:
+    """A connection to an address that was found to be public, for the name that was asked for."""
+    assert asking.port is not None
+    failure: Exception = HostUnknown(f"there is no host named {asking.host}")
+    for address in _public_addresses(asking.host, asking.port):
+        try:
+            return create_connection(
+                (address, asking.port),
+                asking.timeout,
+                source_address=asking.source_address,
+                socket_options=asking.socket_options,
+            )
+        except TimeoutError:
+            failure = ConnectTimeoutError(asking, f"{asking.host} does not answer")
+        except OSError as error:
+            failure = NewConnectionError(asking, f"{asking.host}: {error.strerror}")
+    raise failure
 
+
+class _CheckedConnection(AWSHTTPConnection):
     def _new_conn(self) -> socket.socket:
-        assert self.port is not None
-        failure: Exception = HostUnknown(f"there is no host named {self.host}")
-        for address in _public_addresses(self.host, self.port):
-            try:
-                return create_connection(
-                    (address, self.port),
-                    self.timeout,
-                    source_address=self.source_address,
-                    socket_options=self.socket_options,
-                )
-            except TimeoutError:
-                failure = ConnectTimeoutError(self, f"{self.host} does not answer")
-            except OSError as error:
-                failure = NewConnectionError(self, f"{self.host}: {error.strerror}")
-        raise failure
+        return _connected(self)
 
 
-class _CheckedConnection(_Checked, AWSHTTPConnection):
-    pass
-
-
-class _CheckedTlsConnection(_Checked, AWSHTTPSConnection):
-    pass
+class _CheckedTlsConnection(AWSHTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connected(self)
 
 
 class _CheckedPool(AWSHTTPConnectionPool):

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator
 
 from botocore import exceptions as library
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from data.outbound.addresses import AddressRefused
@@ -76,24 +77,29 @@ def in_words(error: Exception, place: BucketPlace, name: str = "") -> BucketFail
         return BucketFailed(Reason.ADDRESS_REFUSED, str(error))
     if isinstance(error, OutboundFailed):
         return BucketFailed(Reason.UNREACHABLE, _hint_of_region(str(error), place))
+    return _of_connection(error, place)
+
+
+def _of_connection(error: Exception, place: BucketPlace) -> BucketFailed:
+    where = _where(place)
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return BucketFailed(
                 Reason.UNTRUSTED,
-                f"the certificate of {_where(place)} is not trusted: {cause.verify_message}",
+                f"the certificate of {where} is not trusted: {cause.verify_message}",
             )
     if isinstance(error, library.EndpointConnectionError | library.ConnectTimeoutError):
         return BucketFailed(
-            Reason.UNREACHABLE, _hint_of_region(f"no connection to {_where(place)}", place)
+            Reason.UNREACHABLE, _hint_of_region(f"there is no connection to {where}", place)
         )
     if isinstance(error, library.SSLError):
-        return BucketFailed(Reason.UNREACHABLE, f"no TLS connection to {_where(place)}")
+        return BucketFailed(Reason.UNREACHABLE, f"no TLS connection to {where} can be made")
+    if isinstance(error, ResponseParserError):
+        return BucketFailed(Reason.BROKE_OFF, f"the answer of {where} is not that of S3")
     if isinstance(error, library.HTTPClientError | library.IncompleteReadError | HTTPError):
-        return BucketFailed(Reason.BROKE_OFF, f"the connection to {_where(place)} broke off")
-    if isinstance(error, library.ResponseStreamingError | library.ResponseParserError):
-        return BucketFailed(Reason.BROKE_OFF, f"the answer of {_where(place)} is not whole")
+        return BucketFailed(Reason.BROKE_OFF, f"the connection to {where} broke off")
     return BucketFailed(
-        Reason.NOT_TAKEN, f"the request to {_where(place)} could not be made: {type(error).__name__}"
+        Reason.NOT_TAKEN, f"the request to {where} cannot be made: {type(error).__name__}"
     )
 
 
@@ -106,33 +112,32 @@ def _of_answer(error: library.ClientError, place: BucketPlace, name: str) -> Buc
 
 
 def _sentence(reason: Reason, error: library.ClientError, place: BucketPlace, name: str) -> str:
+    where = _where(place)
     match reason:
         case Reason.WRONG_KEY:
             return _wrong_key(place)
-        case Reason.WRONG_SECRET:
-            return "the secret does not belong to the access key: enter both again"
         case Reason.NO_PERMISSION:
             return _missing_permission(error.operation_name, place, name)
-        case Reason.NO_BUCKET:
-            return f"there is no bucket {place.bucket} at {_where(place)}"
         case Reason.WRONG_REGION:
             return _wrong_region(error, place)
-        case Reason.NOT_FOUND:
-            return f"there is no object {name} in bucket {place.bucket}"
-        case Reason.CLOCK:
-            return f"the clocks of this machine and of {_where(place)} are minutes apart"
-        case Reason.DAMAGED:
-            return f"what arrived at {_where(place)} is not what was sent"
-        case Reason.BROKE_OFF:
-            return f"the request to {_where(place)} broke off"
-        case Reason.UPLOAD_GONE:
-            return f"the upload of {name} was aborted meanwhile"
-        case Reason.FULL:
-            return f"bucket {place.bucket} is full"
         case Reason.BUSY:
-            return f"{_where(place)} does not keep up now (it answers {_told(error)})"
+            return f"{where} does not keep up now (it answers {_told(error)})"
+        case Reason.NOT_TAKEN:
+            return f"{where} does not take {name or 'the request'}: {_told(error)}"
         case _:
-            return f"{_where(place)} does not take {name or 'the request'}: {_told(error)}"
+            return _SENTENCES[reason].format(where=where, bucket=place.bucket, name=name)
+
+
+_SENTENCES = {
+    Reason.WRONG_SECRET: "the secret does not belong to the access key: enter both again",
+    Reason.NO_BUCKET: "there is no bucket {bucket} at {where}",
+    Reason.NOT_FOUND: "there is no object {name} in bucket {bucket}",
+    Reason.CLOCK: "the clocks of this machine and of {where} are minutes apart",
+    Reason.DAMAGED: "what arrived at {where} is not what was sent",
+    Reason.BROKE_OFF: "the request to {where} broke off",
+    Reason.UPLOAD_GONE: "the upload of {name} was aborted meanwhile",
+    Reason.FULL: "bucket {bucket} is full",
+}
 
 
 def _wrong_key(place: BucketPlace) -> str:

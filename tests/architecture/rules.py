@@ -19,6 +19,8 @@ HOMES = {
     "alembic": ("data.postgres", "migrations"),
     "apscheduler": ("jobs",),
     "asyncpg": ("data.postgres",),
+    "boto3": ("data.s3",),
+    "botocore": ("data.s3",),
     "cryptography": ("data.envelope",),
     "duckdb": ("data.duckdb",),
     "hvac": ("data.vault",),
@@ -27,7 +29,9 @@ HOMES = {
     "pydantic_settings": ("server.settings",),
     "redis": ("data.redis",),
     "requests": ("data.vault",),
+    "s3transfer": ("data.s3",),
     "sqlalchemy": ("data.postgres", "migrations"),
+    "urllib3": ("data.s3",),
 }
 
 VAGUE_WORDS = {"common", "helper", "helpers", "manager", "managers", "misc", "service", "services"}
