@@ -147,7 +147,7 @@ class Parts:
         """One piece is packed while DuckDB writes the next: its own gzip takes thrice the time."""
         rows, most = 0, _FIRST_PIECE_EVENTS
         cutter = Cutter(self._source, order.selection, order.arrivals)
-        writer = await asyncio.to_thread(GzipWriter, order.path)
+        writer = GzipWriter(order.path)
         packing = asyncio.create_task(asyncio.to_thread(writer.write, order.head.encode()))
         try:
             while (stack := await cutter.take(most)) is not None:
@@ -166,15 +166,15 @@ class Parts:
                 # Not too much more than before: a filter may suddenly hold for every event.
                 aimed = int(_PIECE_BYTES * stack.events / max(size, 1))
                 most = max(1, min(aimed, 4 * most))
-                await packing
+                await asyncio.shield(packing)
                 packing = asyncio.create_task(_pack(writer, piece.path, is_empty=not written))
                 rows += written
-            await packing
+            await asyncio.shield(packing)
             packing = asyncio.create_task(asyncio.to_thread(writer.write, order.tail.encode()))
-            await packing
+            await asyncio.shield(packing)
             return rows, await asyncio.to_thread(writer.finish)
         finally:
-            # A thread does not stop when its task is cancelled; it must not write to a closed file.
+            # A thread does not stop when its task is cancelled, and still needs the file.
             with suppress(Exception):
                 await asyncio.shield(packing)
             writer.close()

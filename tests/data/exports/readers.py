@@ -41,6 +41,8 @@ def content(path: Path) -> bytes:
 
 def by_python(path: Path, layout: Layout) -> list[Values]:
     """By `json` or `csv`; what is missing in CSV comes as an empty text from it."""
+    if layout.format is FileFormat.PARQUET:
+        return by_pyarrow(path, layout)
     text = content(path).decode()
     match layout.format:
         case FileFormat.JSON:
@@ -48,11 +50,9 @@ def by_python(path: Path, layout: Layout) -> list[Values]:
         case FileFormat.JSONL:
             assert text.endswith("\n")
             return [_of_json(json.loads(line)) for line in text[:-1].split("\n")]
-        case FileFormat.CSV:
+        case _:
             reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
             return [_of_texts(one) for one in reader]
-        case _:
-            return by_pyarrow(path, layout)
 
 
 def by_duckdb(path: Path, layout: Layout) -> list[Values]:
