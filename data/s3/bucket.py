@@ -161,7 +161,13 @@ class Bucket:
             ask = partial(
                 self._client.list_multipart_uploads, Bucket=self._name, Prefix=prefix, **following
             )
-            answer = await self._run(ask, prefix)
+            try:
+                answer = await self._run(ask, prefix)
+            except BucketFailed as failed:
+                # Some services say so of a bucket that never had any.
+                if failed.reason is Reason.UPLOAD_GONE:
+                    return
+                raise
             for one in answer.get("Uploads", []):
                 yield Upload(one["Key"], one["UploadId"], one["Initiated"])
             if not answer.get("IsTruncated"):
