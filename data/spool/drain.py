@@ -6,7 +6,7 @@ Whatever is cut off is done once more: ids are honoured for ever, so nothing cou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -137,7 +137,8 @@ class Drain:
         with locked(folder) as is_free:
             if not is_free:
                 return True
-            log.warning("spool.folder.adopted", folder=str(folder))
+            if await self.spool.in_thread(partial(_left_in, folder, self._failures)):
+                log.warning("spool.folder.adopted", folder=str(folder))
             return await self._drain_folder(folder)
 
     async def _drain_folder(self, folder: Path) -> bool:
@@ -240,7 +241,7 @@ def _tell(attempt: RetryCallState) -> None:
     log.warning("spool.drain.waits", attempt=attempt.attempt_number, error=str(error))
 
 
-def _left_in(folder: Path, failed: Collection[Path]) -> list[Path]:
+def _left_in(folder: Path, failed: Container[Path]) -> list[Path]:
     return [segment for segment in segments_in(folder) if segment not in failed]
 
 

@@ -286,6 +286,7 @@ async def test_one_refused_event_sinks_no_other(
     assert len(buried) == 2
     for line, letter in zip(buried, letters, strict=True):
         assert "invalid byte sequence" in line["said"][0]
+        assert isinstance(line["correlation_id"], str)
         assert letter.reason.endswith(f"under the correlation id {line['correlation_id']}")
 
 
