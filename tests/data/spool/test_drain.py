@@ -228,34 +228,43 @@ async def test_a_file_that_is_no_segment_is_kept_aside_whole(
 async def test_a_segment_that_the_disk_does_not_give_holds_nothing_else_up(
     tmp_path: Path, writer: AsyncEngine, database: Database
 ) -> None:
-    course, left = Course(writer), event()
+    course, own = Course(writer), event()
     sent = [event(url="/" + "x" * 4_096) for _ in range(4)]
     async with spool_in(tmp_path) as spool, spool_in(tmp_path) as dying:
         for one in sent:
-            await spool.submit([one], [], 10)
-        await dying.submit([left], [], 10)
-    lost = segments_in(spool.folder)[1]
+            await dying.submit([one], [], 10)
+        await spool.submit([own], [], 10)
+    lost = segments_in(dying.folder)[1]
     kept = lost.rename(tmp_path / "kept")
     # The nearest to a bad disk that a test can make: it is there, and cannot be read.
     lost.mkdir()
 
     with capture_logs() as logs:
         async with spool_in(tmp_path, metrics=course.metrics) as spool, drained(course, spool):
-            await until_empty(dying)
             async with asyncio.timeout(20):
-                while segments_in(spool.folder) != [lost]:
+                while segments_in(dying.folder) != [lost]:
                     await asyncio.sleep(0.01)
             others = await stored(database)
-            # Some more rounds.
+            # Some more rounds, with work of its own.
+            late = event()
+            await spool.submit([late], [], 10)
+            await until_empty(spool)
             await asyncio.sleep(0.3)
             lost.rename(tmp_path / "broken")
             kept.rename(lost)
-            await until_empty(spool)
+            await until_empty(dying)
 
-    assert others == ids([sent[0], *sent[2:], left])
-    assert await stored(database) == ids([sent[0], *sent[2:], left, sent[1]])
-    told = [entry["place"] for entry in logs if entry["event"] == "spool.drain.failed"]
-    assert told == [str(lost)]
+    assert others == ids([own, sent[0], *sent[2:]])
+    assert await stored(database) == ids([own, sent[0], *sent[2:], late, sent[1]])
+    told = [
+        entry
+        for entry in logs
+        if entry["event"].startswith("spool.") and "drained" not in entry["event"]
+    ]
+    assert [(entry["event"], entry.get("place")) for entry in told] == [
+        ("spool.folder.adopted", None),
+        ("spool.drain.failed", str(lost)),
+    ]
 
 
 async def test_what_is_kept_aside_is_never_written_over(
