@@ -19,6 +19,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from data.postgres.append import FEW_EVENTS
 from data.postgres.embedded import EmbeddedPostgres
 from data.postgres.engine import WRITER
 from resolvers.sites import SiteDraft, checked, store_site
@@ -329,7 +330,8 @@ async def test_a_full_queue_refuses_and_loses_nothing(
 async def test_a_worker_that_is_stopped_while_the_primary_hangs_ends_and_leaves_its_events(
     tmp_path: Path, durable_redis: RedisServer
 ) -> None:
-    queued = [str(uuid4()) for _ in range(100)]
+    # More than are committed in a single trip: a transaction that is cut off waits for its end.
+    queued = [str(uuid4()) for _ in range(2 * FEW_EVENTS)]
     async with primary_with_site(tmp_path) as primary:
         environment = {
             "DATABASE_URL": primary.url,
@@ -347,7 +349,9 @@ async def test_a_worker_that_is_stopped_while_the_primary_hangs_ends_and_leaves_
             try:
                 await load.send_once(queued)
                 await load.until_metric("footfall_queue_pending_entries", 1)
-                exit_code = await worker.stop()
+                # Far longer than it needs, and less than a driver that is left to itself.
+                async with asyncio.timeout(20):
+                    exit_code = await worker.stop()
             finally:
                 primary.thaw()
             async with running_worker(tmp_path / "worker", **environment):
@@ -355,5 +359,5 @@ async def test_a_worker_that_is_stopped_while_the_primary_hangs_ends_and_leaves_
         counts = await primary.counts()
 
     assert exit_code == 0
-    assert load.statuses == {"QUEUED": 101}
+    assert load.statuses == {"QUEUED": len(queued) + 1}
     assert counts == Counter(load.acknowledged)
