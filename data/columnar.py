@@ -1,15 +1,14 @@
 """The columnar copy on disk: which file is the current one, and changing it for a new one.
 
-Each process that answers reports keeps a copy of its own in a slot, a folder that it locks. The
-copy is disposable: one that cannot be used is thrown away and built anew from the ledger.
+Each process that answers reports keeps a copy of its own in a slot (`data/slots.py`). The copy is
+disposable: one that cannot be used is thrown away and built anew from the ledger.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,50 +20,6 @@ from data.duckdb.store import DuckDBStore, open_copy
 from telemetry.metrics import Metrics
 
 log = structlog.get_logger()
-
-MAX_SLOTS = 64
-
-
-class NoSlot(Exception):
-    """The folder for columnar copies cannot be used; the message says why."""
-
-
-@contextmanager
-def take_slot(folder: Path) -> Iterator[Path]:
-    """A folder for one copy that no other process uses: the first free one of 0, 1, 2, ..."""
-    with ExitStack() as stack:
-        try:
-            slot = _first_free(folder, stack)
-        except OSError as error:
-            raise NoSlot(f"{folder} cannot be used: {error.strerror}") from error
-        yield slot
-
-
-def _first_free(folder: Path, stack: ExitStack) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(MAX_SLOTS):
-        slot = folder / str(number)
-        slot.mkdir(exist_ok=True)
-        lock = (slot / "lock").open("w")
-        if _lock(lock.fileno()):
-            stack.callback(lock.close)
-            return slot
-        lock.close()
-    raise NoSlot(f"{MAX_SLOTS} processes use columnar copies in {folder}")
-
-
-def is_taken(slot: Path) -> bool:
-    """Whether a process works on the copy in this slot at the moment."""
-    with (slot / "lock").open("w") as lock:
-        return not _lock(lock.fileno())
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @dataclass(slots=True)

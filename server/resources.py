@@ -11,7 +11,7 @@ from uuid import UUID
 
 from data.admin_log_head import FILE_NAME, AdminLogWatch, watching_admin_log
 from data.cache import Room
-from data.columnar import ColumnarCopy, open_columnar, take_slot
+from data.columnar import ColumnarCopy, open_columnar
 from data.comparison import Comparison
 from data.follower import Follower, following
 from data.live import open_live
@@ -33,6 +33,7 @@ from data.redis.wakeups import open_wakeups
 from data.resources import Resources
 from data.results import Results, open_results
 from data.secrets import Secrets
+from data.slots import take_slot
 from jobs.runner import JobRunner, open_jobs
 from jobs.table import JOBS, REPLICA_JOBS
 from server.clock import utc_now

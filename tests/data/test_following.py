@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.calendar import DateRange
-from data.columnar import ColumnarCopy, NoSlot, is_taken, open_columnar, take_slot
+from data.columnar import ColumnarCopy, open_columnar
 from data.events import Event
 from data.follower import Follower, following
 from data.postgres.append import append
@@ -20,6 +20,7 @@ from data.postgres.feed import feed_state, ledger_id
 from data.postgres.reads import Reads
 from data.queries import EventCountsQuery, Scope
 from data.rebuild_requests import read_note, request_rebuild
+from data.slots import take_slot
 from telemetry.metrics import Metrics
 from tests.fixtures.ledger import Database
 
@@ -242,23 +243,6 @@ async def test_a_rebuild_that_is_asked_for_answers_from_the_old_copy_meanwhile(
         assert await total(copy) == 1_001
         assert copy._current is not first
     assert [path.name for path in (tmp_path / "0").glob("*.duckdb")] == ["copy-1.duckdb"]
-
-
-async def test_processes_of_one_folder_take_different_slots(tmp_path: Path) -> None:
-    with take_slot(tmp_path) as first:
-        with take_slot(tmp_path) as second:
-            assert (first.name, second.name) == ("0", "1")
-            assert is_taken(first)
-        assert not is_taken(second)
-    with take_slot(tmp_path) as again:
-        assert again.name == "0"
-
-
-async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-
-    with pytest.raises(NoSlot, match="file"), take_slot(tmp_path / "file"):
-        pass
 
 
 async def test_following_outlives_a_ledger_that_goes_away(

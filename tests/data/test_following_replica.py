@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from data.breaker import BreakerState
-from data.columnar import ColumnarCopy, open_columnar, take_slot
+from data.columnar import ColumnarCopy, open_columnar
 from data.events import Event
 from data.follower import Follower, following
 from data.postgres.append import append, make_partitions_ahead
@@ -16,6 +16,7 @@ from data.postgres.engine import parse_url
 from data.postgres.ledger import Ledger, LedgerAddress, open_ledger
 from data.postgres.standby import send_heartbeat
 from data.queries import Watermark
+from data.slots import take_slot
 from telemetry.metrics import Metrics
 from tests.fixtures.standby import Replicated
 

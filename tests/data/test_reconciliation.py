@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from data.calendar import DateRange
-from data.columnar import open_columnar, take_slot
+from data.columnar import open_columnar
 from data.comparison import Comparison, Extent
 from data.events import Event
 from data.follower import Follower, following
@@ -27,6 +27,7 @@ from data.postgres.feed import feed_state, ledger_id
 from data.postgres.reads import Reads
 from data.queries import ActiveUsersQuery, Scope
 from data.reconciliation import DayDifference, Reconciliation
+from data.slots import take_slot
 from data.tallies import Tally
 from telemetry.metrics import Metrics
 from telemetry.view_metrics import ReconciledStore
