@@ -117,7 +117,7 @@ class Directory:
         asked = monotonic()
         content = self._content
         if content is not None and content.read_at < asked - RENEW_SECONDS:
-            self._renewed()
+            _ = self._renewed()
         # A reading that had begun long before may lack what is looked for: then once more.
         while content is None or content.read_at < asked - seconds:
             content = await asyncio.shield(self._renewed())
