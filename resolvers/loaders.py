@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 import structlog
@@ -39,8 +39,9 @@ log = structlog.get_logger()
 Query = TypeVar("Query")
 Rows = TypeVar("Rows")
 
-# The statement ends by itself before.
-_VIEW_SECONDS = 15.0
+# Of each server, and in all: there is the columnar copy to answer, well within a query's time.
+_VIEW_SECONDS = 4.0
+_VIEW_SECONDS_IN_ALL = 10.0
 
 Loaded = tuple[Rows, Watermark | None]
 Ask = Callable[[EventStore, Sequence[Query]], Awaitable[Answer[Rows]]]
@@ -84,9 +85,12 @@ class Loaders:
                 return nothing
             try:
                 with self._asking("daily_users", len(asked)):
-                    return await reads.run(lambda at: daily_users(at, asked), seconds=_VIEW_SECONDS)
-            except (LedgerUnavailable, LedgerRefused) as error:
-                log.warning("view.unavailable", error=str(error))
+                    async with asyncio.timeout(_VIEW_SECONDS_IN_ALL):
+                        return await reads.run(
+                            partial(daily_users, asked=asked), seconds=_VIEW_SECONDS
+                        )
+            except (LedgerUnavailable, LedgerRefused, TimeoutError) as error:
+                log.warning("view.unavailable", error=str(error) or "it took too long")
                 return nothing
 
         return DataLoader(load)
