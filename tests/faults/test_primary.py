@@ -78,6 +78,8 @@ async def test_a_primary_that_is_restarted_ten_times_costs_no_client_an_event(
             await load.until_more(lambda: load.answers, 1)
             await replicated.primary.start()
             await load.until("database", "ok")
+            # Or nobody could say afterwards what was taken in between.
+            await replicated.caught_up()
 
     assert load.statuses["QUEUED"] > 0
     assert load.failed == {}
