@@ -57,24 +57,19 @@ class ColumnarCopy:
             self._current = await self._open(number)
         except CopyUnusable as unusable:
             log.warning("columnar.copy.unusable", reason=unusable.reason, detail=str(unusable))
-            self._current = await self._open_new()
+            await self.start_over()
             return unusable.reason
         return None
 
     async def start_over(self) -> None:
         """Answer from a new, empty copy from now on."""
-        await self.replace_with(await self._open_new())
+        async with self.building() as generation:
+            await self.replace_with(generation)
 
     def _free_number(self) -> int:
         """A number that no copy has, be it the current one or one that is being built."""
         names = (path.stem.removeprefix("copy-") for path in self.slot.glob("copy-*.duckdb"))
         return 1 + max([self._pointer(), *(int(name) for name in names if name.isdigit())])
-
-    async def _open_new(self) -> _Generation:
-        number = self._free_number()
-        generation = await self._open(number)
-        self._point_to(number)
-        return generation
 
     @asynccontextmanager
     async def building(self) -> AsyncIterator[_Generation]:
@@ -89,8 +84,8 @@ class ColumnarCopy:
 
     async def replace_with(self, generation: _Generation) -> None:
         """Answer from another copy; the old one goes when its last question is answered."""
-        old, self._current = self._current, generation
         self._point_to(int(generation.path.stem.removeprefix("copy-")))
+        old, self._current = self._current, generation
         if old is not None:
             retiring = asyncio.create_task(_discard(old))
             self._retired.add(retiring)
