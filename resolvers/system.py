@@ -74,13 +74,29 @@ class SystemState:
     reconciliation: tuple[DayDifference, ...] = ()
 
 
-async def system_state(resources: Resources) -> SystemState:
-    """Look at every part, each for two seconds at most."""
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What takes questions to a database: the parts, and how far the feed of changes has come."""
+
+    ledger: tuple[Part, int | None]
+    replica: tuple[Part, int | None]
+    view: Part
+
+
+async def look(resources: Resources) -> Looks:
+    """Ask the databases, each for two seconds at most."""
     ledger, replica, view = await asyncio.gather(
         _ledger_part("ledger", resources.ledger.writer),
         _replica_part(resources.ledger.reads),
         _view_part(resources),
     )
+    return Looks(ledger, replica, view)
+
+
+async def system_state(resources: Resources, looks: Looks | None = None) -> SystemState:
+    """How every part is; with `looks`, the databases are not asked again."""
+    looks = looks or await look(resources)
+    ledger, replica, view = looks.ledger, looks.replica, looks.view
     if resources.lookout.is_away() and ledger[0].status is PartStatus.OK:
         doubtful = "PostgreSQL answers, but it took no writes a moment ago"
         ledger = Part("ledger", PartStatus.DEGRADED, doubtful), ledger[1]

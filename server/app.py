@@ -25,7 +25,7 @@ from server.connections import open_connections
 from server.graphiql import GraphiQL
 from server.graphql import GraphQL, View
 from server.headers import OF_COLLECT
-from server.health import MetricsPage, health, live
+from server.health import HealthPage, MetricsPage, live
 from server.metering import TOLD
 from server.middleware import Correlation, Guards
 from server.resources import open_resources
@@ -85,8 +85,9 @@ def create_app(settings: Settings) -> FastAPI:
     operations = _operations(settings)
     streams = SharedStreams(operations)
     page = None if settings.is_production else GraphiQL()
-    metrics = MetricsPage(settings.trusted_proxies if settings.is_production else None)
-    guards = Guards(strict_behind=settings.trusted_proxies if settings.is_production else None)
+    # In development everybody may see everything, and nothing is by HTTPS only.
+    proxies = settings.trusted_proxies if settings.is_production else None
+    guards = Guards(strict_behind=proxies)
     view = _graphql(settings, operations, streams, page)
     graphql = Correlation(_with_cors(settings, view), guards)
     collect = Correlation(Collect(settings.trusted_proxies), replace(guards, headers=OF_COLLECT))
@@ -105,9 +106,9 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=None,
         middleware=[Middleware(Correlation, guards)],
         routes=[
-            Route("/health", health),
+            Route("/health", HealthPage(proxies).get),
             Route("/health/live", live),
-            Route("/metrics", metrics.get),
+            Route("/metrics", MetricsPage(proxies).get),
         ],
     )
 
