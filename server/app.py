@@ -42,18 +42,17 @@ class _Application(FastAPI):
     long as in the endpoint itself.
     """
 
-    def __init__(
-        self, *, http: Mapping[str, ASGIApp], websocket: Mapping[str, ASGIApp], **options: Any
-    ) -> None:
+    def __init__(self, *, http: Mapping[str, ASGIApp], websocket: ASGIApp, **options: Any) -> None:
         super().__init__(**options)
-        self._endpoints: Mapping[str, Mapping[str, ASGIApp]] = {
-            "http": http,
-            "websocket": websocket,
-        }
+        self._http = http
+        self._websocket = websocket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoints = self._endpoints.get(scope["type"])
-        endpoint = endpoints.get(scope["path"]) if endpoints else None
+        if scope["type"] == "websocket":
+            endpoint: ASGIApp | None = self._websocket
+        else:
+            # A lifespan has no path.
+            endpoint = self._http.get(scope.get("path", ""))
         await (endpoint or super().__call__)(scope, receive, send)
 
 
@@ -94,11 +93,9 @@ def create_app(settings: Settings) -> FastAPI:
     pages = dict.fromkeys(page.paths, Correlation(page, guards)) if page else {}
     return _Application(
         http={"/collect": collect, "/graphql": graphql, **pages},
-        websocket={
-            "/graphql": WebSocket(
-                operations, streams, settings.cors_origins, settings.trusted_proxies
-            )
-        },
+        websocket=WebSocket(
+            operations, streams, settings.cors_origins, settings.trusted_proxies, guards
+        ),
         title="Footfall",
         lifespan=lifespan,
         docs_url=None,
