@@ -7,10 +7,13 @@ import pytest
 
 from data.secret_errors import SecretMissing, SecretsUnreadable, Undecipherable
 from data.vault.address import VaultLogin
+from data.vault.checkup import checkup
 from data.vault.client import VaultRefused, VaultUnavailable
 from telemetry.metrics import Metrics
 from tests.data.vault.patience import now, opened, until
 from tests.fixtures.vault import VaultServer, certificate_for_loopback, running_vault
+
+EVERYTHING = 'path "*" { capabilities = ["create", "read", "update", "delete"] }'
 
 
 async def test_the_keys_that_init_made_are_read(vault_server: VaultServer) -> None:
@@ -272,6 +275,46 @@ async def test_transit_texts_belong_to_their_context_and_survive_rotation(
             await envelope.decrypt(text, b"destination:2")
         with pytest.raises(ValueError, match="context"):
             await envelope.encrypt(b"x", b"")
+
+
+@pytest.mark.parametrize("of", ["the start", "the checkup", "the set-up"])
+async def test_a_transit_key_that_heeds_no_context_is_refused(
+    vault_server: VaultServer, of: str
+) -> None:
+    vault_server.root.secrets.transit.create_key("plain")
+    match of:
+        case "the start":
+            vault_server.root.sys.create_or_update_acl_policy("footfall", EVERYTHING)
+            with pytest.raises(SecretsUnreadable, match="the transit key plain is not derived"):
+                async with opened(vault_server, transit_key="plain"):
+                    pass
+        case "the checkup":
+            address = vault_server.address(transit_key="plain")
+            async with checkup(address, VaultLogin(token=vault_server.root_token)) as asked:
+                with pytest.raises(SecretsUnreadable, match="the transit key plain is not derived"):
+                    await asked.use_envelope()
+        case _:
+            with pytest.raises(AssertionError, match="a transit key plain that is not derived"):
+                await vault_server.set_up("--transit-key", "plain")
+
+
+async def test_a_start_that_fails_leaves_no_token_behind(vault_server: VaultServer) -> None:
+    vault_server.root.secrets.kv.v2.delete_metadata_and_all_versions("footfall")
+    before = set(vault_server.state()["tokens"])
+
+    with pytest.raises(SecretsUnreadable):
+        async with opened(vault_server):
+            pass
+    assert set(vault_server.state()["tokens"]) == before
+
+    # Also where it was tried several times: Vault cannot make users in a database that is away.
+    nowhere = "postgresql://{{username}}@127.0.0.1:1/x"
+    await vault_server.set_up("--database-url", nowhere, "--database-username", "vault")
+    before = set(vault_server.state()["tokens"])
+    with pytest.raises(VaultUnavailable, match="failed to create user"):
+        async with opened(vault_server, database_role="footfall"):
+            pass
+    assert set(vault_server.state()["tokens"]) == before
 
 
 async def test_an_answer_of_something_else_is_no_vault(vault_server: VaultServer) -> None:
