@@ -283,18 +283,23 @@ def _vault_parts(resources: Resources) -> list[Part]:
 
 
 def _admin_log_part(watch: AdminLogWatch) -> Part:
-    if watch.broken is None:
-        words = f"at position {watch.seen.position}, whole"
-        return Part("admin_log", PartStatus.OK, words)
-    words = f"broken at entry {watch.broken.position}: run `footfall doctor --verify-log`"
-    return Part("admin_log", PartStatus.DEGRADED, words)
+    if watch.broken is not None:
+        words = f"broken at entry {watch.broken.position}: run `footfall doctor --verify-log`"
+        return Part("admin_log", PartStatus.DEGRADED, words)
+    words = f"at position {watch.seen.position}, whole"
+    if watch.trouble is not None:
+        words += "; its end is not kept safely here: run `footfall doctor --verify-log`"
+        return Part("admin_log", PartStatus.DEGRADED, words)
+    return Part("admin_log", PartStatus.OK, words)
 
 
 def _limits_part(limits: RateLimits) -> Part:
     name = "rate_limits"
     if limits.windows.is_shared:
         return Part(name, PartStatus.OK, "all processes count together")
-    return Part(name, PartStatus.DEGRADED, "each process counts for itself, as Redis is away")
+    return Part(
+        name, PartStatus.DEGRADED, "each process counts for itself, as Redis takes no counts"
+    )
 
 
 async def system(ctx: Context) -> SystemState:

@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.app",
     "tests.fixtures.redis",
     "tests.fixtures.standby",
+    "tests.fixtures.guarded_postgres",
     "tests.fixtures.vault",
 ]
 

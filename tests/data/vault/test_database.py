@@ -7,7 +7,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-import pytest_asyncio
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -17,17 +16,11 @@ from data.postgres.ledger import Ledger, LedgerAddress, open_ledger
 from data.vault.vault import Vault
 from telemetry.metrics import Metrics
 from tests.data.vault.patience import opened, until
-from tests.fixtures.guarded_postgres import GuardedLedger, guarded_ledger
+from tests.fixtures.guarded_postgres import GuardedLedger
 from tests.fixtures.service import ROOT
 from tests.fixtures.vault import VaultServer
 
 WHO = text("select session_user, current_user")
-
-
-@pytest_asyncio.fixture
-async def guarded(tmp_path: Path) -> AsyncIterator[GuardedLedger]:
-    async with guarded_ledger(tmp_path / "postgres") as ledger:
-        yield ledger
 
 
 @asynccontextmanager
@@ -139,7 +132,7 @@ async def test_a_user_that_somebody_dropped_is_replaced_at_the_next_login(
 async def test_a_standby_is_asked_as_the_former_user_until_it_may_know_the_new_one(
     vault_server: VaultServer, guarded: GuardedLedger
 ) -> None:
-    await vault_server.set_up(*guarded.set_up_options(ttl="8s", max_ttl="8s"))
+    await vault_server.set_up(*guarded.set_up_options(ttl="5s", max_ttl="5s"))
     async with opened(vault_server, database_role="footfall") as vault:
         primary, standby = vault.credentials("database"), vault.credentials("replica_database")
         assert primary is not None
