@@ -7,6 +7,7 @@ import pytest
 
 from server.production import UnfitForProduction, require_fit, require_fit_urls
 from server.settings import Settings
+from tests.fixtures.certificates import Authority
 from tests.fixtures.vault import VaultServer
 from tests.server.cli.commands import ended
 
@@ -30,7 +31,6 @@ def problems(home: Path, **settings: Any) -> list[str]:
         {"database_url": "postgresql://footfall@/footfall?host=/var/run/postgresql"},
         {"database_url": "postgresql:///footfall"},
         {"database_url": "postgresql://footfall@db/footfall?passfile=/run/secrets/pgpass"},
-        {"database_url": "postgresql://footfall@db/footfall?sslcert=/c.pem&sslkey=/k.pem"},
         {"redis_url": "redis://127.0.0.1:6379/0"},
         {"redis_url": "redis://localhost/0"},
         {"redis_url": "redis://[::1]/0"},
@@ -41,6 +41,13 @@ def problems(home: Path, **settings: Any) -> list[str]:
 )
 def test_what_is_nobodys_guess_starts(tmp_path: Path, settings: dict[str, Any]) -> None:
     assert problems(tmp_path, **settings) == []
+
+
+def test_a_certificate_does_instead_of_a_password(tmp_path: Path) -> None:
+    own = Authority(tmp_path / "ca").certificate_for("footfall")
+    url = f"postgresql://footfall@db/footfall?sslcert={own.certificate}&sslkey={own.key}"
+
+    assert problems(tmp_path, database_url=url) == []
 
 
 @pytest.mark.parametrize(
