@@ -13,7 +13,7 @@ DAU = (
 )
 LIMITS = (
     "{ viewer { limits { operationCost budget available restoreRate depth fields aliases"
-    " rootFields directives tokens characters timeoutSeconds } } }"
+    " rootFields directives tokens characters lines comments operations timeoutSeconds } } }"
 )
 
 
