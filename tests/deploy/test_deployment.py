@@ -95,7 +95,6 @@ async def test_two_api_processes_and_a_worker_come_up_by_the_settings_of_the_com
         assert "footfall_" in page
         # Secrets come from Vault: there are none in files.
         assert not (deployed.folder / "home" / "secrets.json").exists()
-        assert await deployed.run("migrate", "migrate", "--json")
 
 
 async def whole(service: Service) -> None:
