@@ -39,6 +39,7 @@ from data.slots import take_slot
 from jobs.runner import JobRunner, open_jobs
 from jobs.table import JOBS, REPLICA_JOBS
 from server.clock import utc_now
+from server.production import require_fit_urls
 from server.secrets import open_secrets
 from server.settings import Settings
 from server.taking import open_taking
@@ -101,6 +102,7 @@ async def open_resources(
         settings, secrets = await stack.enter_async_context(
             open_secrets(settings, utc_now, metrics.vault)
         )
+        require_fit_urls(settings)
         ledger = await stack.enter_async_context(
             open_ledger(ledger_address(settings, secrets), metrics=metrics)
         )
