@@ -13,6 +13,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from uuid import UUID
 
@@ -39,12 +40,17 @@ def read_head(file: Path, ledger_id: UUID) -> Head | None:
 
 
 def keep_head(file: Path, ledger_id: UUID, head: Head) -> None:
-    """Keep an end, unless the file has a later one; for several processes. Raises OSError."""
+    """Keep an end, unless the file has a later one; for several processes. Raises OSError.
+
+    A file that is damaged is put aside.
+    """
     with file.with_name(f".{file.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             heads = _read(file)
         except ValueError:
+            # What it held is for people to look at.
+            file.rename(_free_name(file))
             heads = {}
         known = heads.get(str(ledger_id), NOTHING)
         if known.position >= head.position > 0:
@@ -56,6 +62,16 @@ def keep_head(file: Path, ledger_id: UUID, head: Head) -> None:
             target.flush()
             os.fsync(target.fileno())
         draft.replace(file)
+
+
+def set_aside(file: Path) -> list[Path]:
+    """The files that were damaged and put aside, until somebody has looked at them."""
+    return sorted(file.parent.glob(f"{file.name}.damaged*"))
+
+
+def _free_name(file: Path) -> Path:
+    names = (file.with_name(f"{file.name}.damaged{number or ''}") for number in count())
+    return next(name for name in names if not name.exists())
 
 
 def _read(file: Path) -> dict[str, Head]:
@@ -72,7 +88,8 @@ class AdminLogWatch:
     """Proves what is added to the admin log, and keeps its end.
 
     `seen` is the last entry that was found good; `broken` says where the log is no longer what it
-    was, and stays until a look finds it whole.
+    was, and stays until a look finds it whole. `trouble` says what is wrong with the file: then
+    nothing tells whether the end was cut off before this process began to look.
     """
 
     engine: Engine
@@ -81,45 +98,51 @@ class AdminLogWatch:
     metrics: AdminLogMetrics
     seen: Head = NOTHING
     broken: Break | None = None
-    _is_file_trouble_told: bool = field(default=False, init=False)
+    trouble: str | None = field(default=None, init=False)
 
     async def look(self) -> None:
         """Look once. Raises `LedgerUnavailable`; trouble with the file is logged."""
-        self.seen = max(self.seen, self._kept(), key=lambda head: head.position)
+        kept, trouble = self._kept()
+        self.seen = max(self.seen, kept, key=lambda head: head.position)
         broken = await prove_head(self.engine, self.seen)
         if broken is None:
             proof = await prove(self.engine, self.seen)
             self.seen, broken = proof.newest, proof.broken
         self.metrics.position.set(self.seen.position)
         if broken is None:
+            trouble = await self._keep() or trouble
+        self._tell(trouble)
+        if broken is None:
             self.broken = None
-            await self._keep()
             return
         self.metrics.breaks.inc()
         if broken != self.broken:
             log.error("admin_log.broken", kind=broken.kind, position=broken.position)
         self.broken = broken
 
-    def _kept(self) -> Head:
+    def _kept(self) -> tuple[Head, str | None]:
+        """The end in the file, and what is wrong with the file."""
         try:
-            return read_head(self.file, self.ledger_id) or NOTHING
+            head = read_head(self.file, self.ledger_id) or NOTHING
         except (OSError, ValueError) as error:
-            self._tell(error)
-            return NOTHING
+            return NOTHING, str(error)
+        aside = set_aside(self.file)
+        return head, f"{aside[0]} was damaged and put aside" if aside else None
 
-    async def _keep(self) -> None:
+    async def _keep(self) -> str | None:
+        """Keep the end that was seen; what hinders it."""
         try:
-            if self.seen.position and self._kept().position < self.seen.position:
+            if self.seen.position and self._kept()[0].position < self.seen.position:
                 # It waits for the disk.
                 await asyncio.to_thread(keep_head, self.file, self.ledger_id, self.seen)
-                self._is_file_trouble_told = False
         except OSError as error:
-            self._tell(error)
+            return str(error)
+        return None
 
-    def _tell(self, error: Exception) -> None:
-        if not self._is_file_trouble_told:
-            log.warning("admin_log.head.unusable", file=str(self.file), error=str(error))
-        self._is_file_trouble_told = True
+    def _tell(self, trouble: str | None) -> None:
+        if trouble and self.trouble is None:
+            log.error("admin_log.head.unusable", file=str(self.file), error=trouble)
+        self.trouble = trouble
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""

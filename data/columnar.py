@@ -1,15 +1,14 @@
 """The columnar copy on disk: which file is the current one, and changing it for a new one.
 
-Each process that answers reports keeps a copy of its own in a slot, a folder that it locks. The
-copy is disposable: one that cannot be used is thrown away and built anew from the ledger.
+Each process that answers reports keeps a copy of its own in a slot (`data/slots.py`). The copy is
+disposable: one that cannot be used is thrown away and built anew from the ledger.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,50 +20,6 @@ from data.duckdb.store import DuckDBStore, open_copy
 from telemetry.metrics import Metrics
 
 log = structlog.get_logger()
-
-MAX_SLOTS = 64
-
-
-class NoSlot(Exception):
-    """The folder for columnar copies cannot be used; the message says why."""
-
-
-@contextmanager
-def take_slot(folder: Path) -> Iterator[Path]:
-    """A folder for one copy that no other process uses: the first free one of 0, 1, 2, ..."""
-    with ExitStack() as stack:
-        try:
-            slot = _first_free(folder, stack)
-        except OSError as error:
-            raise NoSlot(f"{folder} cannot be used: {error.strerror}") from error
-        yield slot
-
-
-def _first_free(folder: Path, stack: ExitStack) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(MAX_SLOTS):
-        slot = folder / str(number)
-        slot.mkdir(exist_ok=True)
-        lock = (slot / "lock").open("w")
-        if _lock(lock.fileno()):
-            stack.callback(lock.close)
-            return slot
-        lock.close()
-    raise NoSlot(f"{MAX_SLOTS} processes use columnar copies in {folder}")
-
-
-def is_taken(slot: Path) -> bool:
-    """Whether a process works on the copy in this slot at the moment."""
-    with (slot / "lock").open("w") as lock:
-        return not _lock(lock.fileno())
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @dataclass(slots=True)
@@ -102,24 +57,19 @@ class ColumnarCopy:
             self._current = await self._open(number)
         except CopyUnusable as unusable:
             log.warning("columnar.copy.unusable", reason=unusable.reason, detail=str(unusable))
-            self._current = await self._open_new()
+            await self.start_over()
             return unusable.reason
         return None
 
     async def start_over(self) -> None:
         """Answer from a new, empty copy from now on."""
-        await self.replace_with(await self._open_new())
+        async with self.building() as generation:
+            await self.replace_with(generation)
 
     def _free_number(self) -> int:
         """A number that no copy has, be it the current one or one that is being built."""
         names = (path.stem.removeprefix("copy-") for path in self.slot.glob("copy-*.duckdb"))
         return 1 + max([self._pointer(), *(int(name) for name in names if name.isdigit())])
-
-    async def _open_new(self) -> _Generation:
-        number = self._free_number()
-        generation = await self._open(number)
-        self._point_to(number)
-        return generation
 
     @asynccontextmanager
     async def building(self) -> AsyncIterator[_Generation]:
@@ -134,8 +84,8 @@ class ColumnarCopy:
 
     async def replace_with(self, generation: _Generation) -> None:
         """Answer from another copy; the old one goes when its last question is answered."""
-        old, self._current = self._current, generation
         self._point_to(int(generation.path.stem.removeprefix("copy-")))
+        old, self._current = self._current, generation
         if old is not None:
             retiring = asyncio.create_task(_discard(old))
             self._retired.add(retiring)

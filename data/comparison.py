@@ -61,19 +61,29 @@ class Findings:
 class CloseLook:
     """What each store has on some local days: ledger and copy up to `position`, the view up to its.
 
-    A site that the view leaves out, or will for a while, has no users there.
+    A site that the view leaves out, or will for a while, has no users there. No `copy` is one that
+    does not hold as much.
     """
 
     ledger: Tallies
-    copy: Tallies
+    copy: Tallies | None
     view: ViewTally
     position: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the round has come to: the next older stretch of the feed, and older days."""
+
+    older_than: int | None
+    days_before: date | None
 
 
 @dataclass(frozen=True, slots=True)
 class _InView:
     compared: int
     days: frozenset[SiteDay]
+    days_before: date | None
 
 
 @dataclass(slots=True)
@@ -87,22 +97,31 @@ class Comparison:
 
     reads: Reads
     extent: Extent = field(default_factory=Extent)
-    _older_than: int | None = None
-    _days_before: date | None = None
+    _place: _Place = field(default_factory=lambda: _Place(None, None))
     _stretches: set[Stretch] = field(default_factory=set)
     _days: set[SiteDay] = field(default_factory=set)
 
     async def compare(self, store: DuckDBStore, position: int, today: date) -> Findings:
         """Compare a copy that holds everything up to `position`.
 
-        With one server all along: another may be behind the first. Raises `LedgerUnavailable`.
+        With one server all along, as another may be behind the first; once more with the other one
+        if it fails, or gives a statement up that it must replay away. Raises `LedgerUnavailable`.
         """
-        async with self.reads.using(seconds=_SECONDS) as replica:
+
+        async def compare(replica: Engine) -> tuple[Findings, _Place]:
             return await self._compare(replica, store, position, today)
+
+        findings, self._place = await self.reads.run(compare, seconds=_SECONDS)
+        # The newest stretch is another one each time: what was wrong in it is kept in mind, as far
+        # as there is room; the round comes by the rest again.
+        wrong = sorted(findings.stretches, key=lambda one: one.last)
+        self._stretches = set(wrong[-_MOST_STRETCHES:])
+        self._days = set(sorted(findings.view_days, key=lambda key: key[1])[-_MOST_DAYS:])
+        return findings
 
     async def _compare(
         self, replica: Engine, store: DuckDBStore, position: int, today: date
-    ) -> Findings:
+    ) -> tuple[Findings, _Place]:
         has_come_round, compared = False, 0
         wrong: dict[Stretch, frozenset[SiteDay]] = {}
         older = await self._older_stretch(replica, position)
@@ -115,23 +134,20 @@ class Comparison:
             if found[1]:
                 wrong[stretch] = found[1]
         found_in_view = await self._compare_view(replica, store, position, today)
-        # The newest stretch is another one each time: what was wrong in it is kept in mind, as far
-        # as there is room; the round comes by the rest again.
-        self._stretches = set(sorted(wrong, key=lambda one: one.last)[-_MOST_STRETCHES:])
-        self._days = set(sorted(found_in_view.days, key=lambda key: key[1])[-_MOST_DAYS:])
-        return Findings(
+        findings = Findings(
             days=compared + found_in_view.compared,
             stretches=wrong,
             view_days=found_in_view.days,
             has_come_round=has_come_round,
         )
+        # Below the last stretch nothing is left: the next round begins at the end of the feed.
+        older_than = older.after if older is not None and older.after > 0 else None
+        return findings, _Place(older_than, found_in_view.days_before)
 
     async def _older_stretch(self, replica: Engine, position: int) -> Stretch | None:
-        start = position if self._older_than is None else min(position, self._older_than)
-        found = await ledger.stretch_up_to(replica, start, self.extent.older_events)
-        # Below the last stretch nothing is left: the next round begins at the end of the feed.
-        self._older_than = found.after if found is not None and found.after > 0 else None
-        return found
+        older_than = self._place.older_than
+        start = position if older_than is None else min(position, older_than)
+        return await ledger.stretch_up_to(replica, start, self.extent.older_events)
 
     async def _compare_stretch(
         self, replica: Engine, store: DuckDBStore, stretch: Stretch
@@ -143,14 +159,16 @@ class Comparison:
     async def _compare_view(
         self, replica: Engine, store: DuckDBStore, position: int, today: date
     ) -> _InView:
-        days = {day for _, day in self._days} | await self._older_days(replica, store)
+        older = await self._older_days(replica, store)
+        days_before = min(older, default=None)
+        days = {day for _, day in self._days} | older
         # Events may be a day ahead of the clock, and clocks more than half a day ahead of UTC.
         newest = [today + timedelta(days=n) for n in range(-self.extent.newest_days, 3)]
         ranges = ranges_around([*days, *newest])
         view = await ledger.tally_view(replica, ranges)
         if view.position > position:
             # The copy is behind the view for once: next time.
-            return _InView(0, frozenset(self._days))
+            return _InView(0, frozenset(self._days), days_before)
         asked = _asked(view, ranges)
         in_copy = await store.tally_days(asked, view.position)
         known = {one.site_id for one in asked}
@@ -159,15 +177,13 @@ class Comparison:
         different = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
         # What is being filled anew was not looked at.
         left = {key for key in self._days if key[0] not in known}
-        return _InView(len(one.keys() | other.keys()), frozenset(different | left))
+        return _InView(len(one.keys() | other.keys()), frozenset(different | left), days_before)
 
     async def _older_days(self, replica: Engine, store: DuckDBStore) -> set[date]:
-        before, most = self._days_before or LAST_DAY, self.extent.older_days
+        before, most = self._place.days_before or LAST_DAY, self.extent.older_days
         in_view = await ledger.view_days_before(replica, before, most)
         in_copy = await store.days_before(before, most)
-        days = sorted({*in_view, *in_copy}, reverse=True)[:most]
-        self._days_before = days[-1] if days else None
-        return set(days)
+        return set(sorted({*in_view, *in_copy}, reverse=True)[:most])
 
 
 async def look_closely(

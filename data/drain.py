@@ -25,9 +25,11 @@ from tenacity import (
 from data.events import Event, Rejection
 from data.postgres.append import MAX_GROUP_EVENTS, Append, Appended
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
+from data.postgres.refusals import reason_of
 from data.redis.client import RedisUnavailable
 from data.redis.entries import Entry, Undecodable, decode_entry, encode_entry
 from data.redis.queue import Delivery, Letter, Queue, Waiting, show_state, waiting_for
+from telemetry.logs import bind_correlation_id, current_correlation_id, new_correlation_id
 from telemetry.queue_metrics import QueueMetrics, QueueRefusal, WorkerMetrics
 
 log = structlog.get_logger()
@@ -35,6 +37,7 @@ log = structlog.get_logger()
 
 # So many events are worth a commit of their own.
 _FEW_EVENTS = 1_000
+_MOST_SAID = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,12 @@ class _Item:
 
     delivery: Delivery
     content: Event | Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    item: _Item
+    error: LedgerRefused
 
 
 @dataclass(slots=True)
@@ -138,7 +147,9 @@ class Worker:
                 self._lanes.release()
                 continue
             self._in_hand |= {one.entry_id: one for one in batch}
-            task = asyncio.create_task(self._drain(batch), name="worker-drain")
+            # The task keeps the id: its log lines and dead letters can be told by it.
+            with bind_correlation_id(new_correlation_id()):
+                task = asyncio.create_task(self._drain(batch), name="worker-drain")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -176,7 +187,8 @@ class Worker:
             # They are committed or not; either way they come again, and only what is new counts.
             log.warning("worker.not_settled", entries=len(batch), reason=str(error))
         except Exception:
-            log.exception("worker.failed", entries=len(batch))
+            # What may kill workers is handed out alone: then this is the one.
+            log.exception("worker.failed", entries=len(batch), first=batch[0].entry_id.decode())
         finally:
             for one in batch:
                 self._in_hand.pop(one.entry_id, None)
@@ -191,33 +203,41 @@ class Worker:
                 sound.append(one)
                 items += [_Item(one, event) for event in entry.events]
                 items += [_Item(one, rejection) for rejection in entry.rejections]
-        refused = defaultdict[bytes, list[Letter]](list)
+        refused = defaultdict[bytes, list[_Refused]](list)
         for start in range(0, len(items), MAX_GROUP_EVENTS):
-            for item, reason in await self._commit(items[start : start + MAX_GROUP_EVENTS]):
-                refused[item.delivery.entry_id].append(_letter(item.content, reason))
+            for one_refused in await self._commit(items[start : start + MAX_GROUP_EVENTS]):
+                refused[one_refused.item.delivery.entry_id].append(one_refused)
         taken = [one for one in sound if one.entry_id not in refused]
         if taken:
-            await self.queue.settle(taken)
-            self.metrics.drained.inc(sum(one.events for one in taken))
+            self.metrics.drained.inc(await self.queue.settle(taken))
         for one in sound:
             if one.entry_id in refused:
-                await self._bury(one, refused[one.entry_id], "refused")
+                said = {str(each.error) for each in refused[one.entry_id]}
+                letters = list(map(_letter, refused[one.entry_id]))
+                await self._bury(one, letters, "refused", sorted(said))
 
     async def _opened(self, delivery: Delivery) -> Entry | None:
         """What an entry holds; None where it went to the dead letters instead."""
         if delivery.times > self.pace.most_times:
-            reason = f"it was handed out {delivery.times - 1} times and no worker came to its end"
-            letter = Letter(delivery.events, delivery.content, reason)
+            reason = (
+                f"it was handed out {delivery.times - 1} times and no worker came to its end: see "
+                "worker.failed in their logs, then queue it anew, or delete it"
+            )
+            letter = Letter(delivery.events, delivery.content, _signed(reason))
             await self._bury(delivery, [letter], "poison")
             return None
         try:
             return decode_entry(delivery.content)
         except Undecodable as error:
-            letter = Letter(delivery.events, delivery.content, f"it cannot be decoded: {error}")
-            await self._bury(delivery, [letter], "undecodable")
+            reason = (
+                "it cannot be decoded: it is damaged, or of a later version than this worker; "
+                "update the workers and queue it anew, or delete it"
+            )
+            letter = Letter(delivery.events, delivery.content, _signed(reason))
+            await self._bury(delivery, [letter], "undecodable", [str(error)])
             return None
 
-    async def _commit(self, items: Sequence[_Item]) -> list[tuple[_Item, str]]:
+    async def _commit(self, items: Sequence[_Item]) -> list[_Refused]:
         """Commit what the ledger takes; the rest with what it says, found by halving."""
         if not items:
             return []
@@ -227,7 +247,7 @@ class Worker:
             appended = await self._append_at_last(events, rejections)
         except LedgerRefused as refused:
             if len(items) == 1:
-                return [(items[0], str(refused))]
+                return [_Refused(items[0], refused)]
             middle = len(items) // 2
             return [*await self._commit(items[:middle]), *await self._commit(items[middle:])]
         if appended.position is not None:
@@ -265,11 +285,25 @@ class Worker:
                 await self._stopping.wait()
 
     async def _bury(
-        self, delivery: Delivery, letters: Sequence[Letter], reason: QueueRefusal
+        self,
+        delivery: Delivery,
+        letters: Sequence[Letter],
+        reason: QueueRefusal,
+        said: Sequence[str] = (),
     ) -> None:
+        """Move an entry, or what was refused of it, to the dead letters.
+
+        `said` is what others said of it, in their words: for the log alone.
+        """
         if await self.queue.bury(delivery, letters):
             self.metrics.refused[reason].inc(len(letters))
-            log.error("worker.buried", letters=len(letters), reason=letters[0].reason)
+            log.error(
+                "worker.buried",
+                letters=len(letters),
+                entry=delivery.entry_id.decode(),
+                reason=letters[0].reason,
+                said=said[:_MOST_SAID],
+            )
             return
         self.metrics.refused["full"].inc(len(letters))
         log.error("worker.dead_letters_full", letters=len(letters))
@@ -277,7 +311,14 @@ class Worker:
         await self.queue.give_back(self.name, [delivery], 0)
 
 
-def _letter(content: Event | Rejection, reason: str) -> Letter:
+def _letter(refused: _Refused) -> Letter:
+    content, reason = refused.item.content, _signed(reason_of(refused.error))
     if isinstance(content, Event):
         return Letter(1, encode_entry([content], []), reason)
     return Letter(1, encode_entry([], [content]), reason)
+
+
+def _signed(reason: str) -> str:
+    """The reason, and where to find what those said who did not take it."""
+    found = current_correlation_id()
+    return f"{reason}; the worker's log has more, under the correlation id {found}"

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from data.master_keys import MasterKeys, add_master_key, read_master_keys
 from data.secret_errors import Undecipherable
 
-_TEXT = re.compile(r"local:v([1-9][0-9]{0,8}):([A-Za-z0-9_-]+)")
+_TEXT = re.compile(r"local:v([1-9][0-9]{0,8})\.([0-9a-f]{8}):([A-Za-z0-9_-]+)")
 _NONCE, _TAG, _KEY = 12, 16, 32
 _WRAPPED = _NONCE + _KEY + _TAG
 
@@ -43,7 +43,7 @@ class Envelope(Protocol):
 
 def key_version(text: str) -> int:
     """The version of the key that a text needs; raises `Undecipherable`."""
-    found = re.match(r"(?:local|vault):v([1-9][0-9]{0,8}):", text)
+    found = re.match(r"(?:local|vault):v([1-9][0-9]{0,8})[.:]", text)
     if found is None:
         raise Undecipherable("this is not a text that an envelope has written")
     return int(found[1])
@@ -90,7 +90,7 @@ def sealed(keys: MasterKeys, plaintext: bytes, context: bytes) -> str:
     """A text under the newest of these keys."""
     data_key = os.urandom(_KEY)
     return _text(
-        keys.newest,
+        keys.tag(keys.newest),
         _wrap(keys, data_key, context),
         _encrypt(data_key, plaintext, _bound(b"text", context)),
     )
@@ -98,18 +98,18 @@ def sealed(keys: MasterKeys, plaintext: bytes, context: bytes) -> str:
 
 def opened(keys: MasterKeys, text: str, context: bytes) -> bytes:
     """What a text holds; raises `Undecipherable`."""
-    version, wrapped, body = _parts(text)
-    data_key = _unwrap(keys, version, wrapped, context)
+    tag, wrapped, body = _parts(text)
+    data_key = _unwrap(keys, tag, wrapped, context)
     return _decrypt(data_key, body, _bound(b"text", context))
 
 
 def rewrapped(keys: MasterKeys, text: str, context: bytes) -> str:
     """The same text with its own key wrapped by the newest of these; raises `Undecipherable`."""
-    version, wrapped, body = _parts(text)
-    data_key = _unwrap(keys, version, wrapped, context)
+    tag, wrapped, body = _parts(text)
+    data_key = _unwrap(keys, tag, wrapped, context)
     # So that damage is noticed while the old text is still there.
     _decrypt(data_key, body, _bound(b"text", context))
-    return _text(keys.newest, _wrap(keys, data_key, context), body)
+    return _text(keys.tag(keys.newest), _wrap(keys, data_key, context), body)
 
 
 def _bound(purpose: bytes, context: bytes) -> bytes:
@@ -122,9 +122,15 @@ def _wrap(keys: MasterKeys, data_key: bytes, context: bytes) -> bytes:
     return _encrypt(keys.of(keys.newest), data_key, _bound(purpose, context))
 
 
-def _unwrap(keys: MasterKeys, version: int, wrapped: bytes, context: bytes) -> bytes:
+def _unwrap(keys: MasterKeys, tag: str, wrapped: bytes, context: bytes) -> bytes:
+    version = key_version(f"local:{tag}:")
     if not keys.has(version):
         raise Undecipherable(f"version {version} of the master key is not in the file any more")
+    if keys.tag(version) != tag:
+        raise Undecipherable(
+            f"another version {version} of the master key wrote it: put the master-keys.json of "
+            "that time back"
+        )
     return _decrypt(keys.of(version), wrapped, _bound(b"key:%d" % version, context))
 
 
@@ -140,22 +146,22 @@ def _decrypt(key: bytes, ciphertext: bytes, bound_to: bytes) -> bytes:
         raise Undecipherable("the text was changed, or written for another context") from None
 
 
-def _text(version: int, wrapped: bytes, body: bytes) -> str:
+def _text(tag: str, wrapped: bytes, body: bytes) -> str:
     packed = base64.urlsafe_b64encode(wrapped + body).rstrip(b"=").decode()
-    return f"local:v{version}:{packed}"
+    return f"local:{tag}:{packed}"
 
 
-def _parts(text: str) -> tuple[int, bytes, bytes]:
-    """Version, wrapped key and body of a text."""
+def _parts(text: str) -> tuple[str, bytes, bytes]:
+    """Tag of the master key, wrapped key and body of a text."""
     found = _TEXT.fullmatch(text)
     if found is None:
         raise Undecipherable("this is not a text that a local envelope has written")
-    version, packed = int(found[1]), found[2]
+    tag, packed = f"v{found[1]}.{found[2]}", found[3]
     try:
         raw = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
     except binascii.Error:
         raise Undecipherable("the text is damaged") from None
     # The last character may carry bits that decoding ignores: only one way of writing is taken.
-    if len(raw) < _WRAPPED + _NONCE + _TAG or not _text(version, raw, b"").endswith(f":{packed}"):
+    if len(raw) < _WRAPPED + _NONCE + _TAG or not _text(tag, raw, b"").endswith(f":{packed}"):
         raise Undecipherable("the text is damaged")
-    return version, raw[:_WRAPPED], raw[_WRAPPED:]
+    return tag, raw[:_WRAPPED], raw[_WRAPPED:]

@@ -22,8 +22,12 @@ class NotTaken(Exception):
 class StoreAway(NotTaken):
     """The store cannot take events now; another may.
 
-    Also where it is unknown whether it took them, as the same ids again are safe.
+    Also where it `is_unknown` whether it took them, as the same ids again are safe.
     """
+
+    def __init__(self, reason: str, *, is_unknown: bool = False) -> None:
+        super().__init__(reason)
+        self.is_unknown = is_unknown
 
 
 class StoreFull(NotTaken):
@@ -81,7 +85,7 @@ class LedgerStore:
         except CommitterClosed as error:
             raise StoreFull("the service is stopping") from error
         except LedgerUnavailable as error:
-            raise StoreAway(str(error)) from error
+            raise StoreAway(str(error), is_unknown=True) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +104,19 @@ class Intake:
     ) -> Taken:
         """What the first store that takes the events made of them.
 
-        Raises what the last one said: `StoreAway` or `StoreFull`; also `LedgerRefused`.
+        Raises what the last one said, `StoreAway` or `StoreFull`; also `LedgerRefused`. That one is
+        full is no answer where an earlier one may have taken them: it is `StoreAway` then.
         """
         failure: NotTaken = StoreAway("no store takes events")
+        unknown: StoreAway | None = None
         for store in self.stores:
             try:
                 return await store.submit(events, rejections, size)
             except StoreAway as away:
                 failure = away
+                unknown = away if away.is_unknown else unknown
             except StoreFull as full:
+                failure = unknown or full
                 if not self.is_ledger_away():
-                    raise
-                failure = full
+                    break
         raise failure

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data.credentials import Credentials, Target
 from data.envelope import LocalEnvelope, opened, rewrapped, sealed
-from data.master_keys import add_master_key, read_master_keys
+from data.master_keys import NAMED_FILE, MasterKeys, add_master_key, read_master_keys
 from data.private_files import read_private, sole_writer, write_private
 from data.secret_errors import SecretsUnreadable, Undecipherable
 from data.secrets import Secrets, ServiceKeys, check_name, load_secrets, missing
@@ -44,7 +44,7 @@ class NamedSecrets:
     """Secrets by name in a file, each encrypted under its name. Blocking; for commands, too."""
 
     def __init__(self, home: Path) -> None:
-        self._path = home / "named-secrets.json"
+        self._path = home / NAMED_FILE
         self._master_path = home / "master-keys.json"
 
     def get(self, name: str) -> str:
@@ -52,13 +52,7 @@ class NamedSecrets:
         text = self._texts().get(check_name(name))
         if text is None:
             raise missing(name)
-        try:
-            return opened(read_master_keys(self._master_path), text, _context(name)).decode()
-        except Undecipherable as error:
-            raise SecretsUnreadable(
-                f"the secret {name!r} cannot be decrypted ({error}): set it again with "
-                f"`footfall secrets set {name}`"
-            ) from None
+        return _opened(read_master_keys(self._master_path), name, text)
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -82,14 +76,23 @@ class NamedSecrets:
         self._change(without)
 
     def rotate(self) -> tuple[int, int]:
-        """Make a new master key and move all named secrets on to it; its version and how many."""
-        keys = add_master_key(self._master_path)
-        self._change(
-            lambda texts: {
-                name: rewrapped(keys, text, _context(name)) for name, text in texts.items()
-            }
-        )
-        return keys.newest, len(self._texts())
+        """Make a new master key and move all named secrets on to it; its version and how many.
+
+        Raises `SecretsUnreadable`, and then has changed nothing, where one cannot be read.
+        """
+        version, moved = 0, 0
+
+        def rewrap(texts: dict[str, str]) -> dict[str, str]:
+            nonlocal version, moved
+            before = read_master_keys(self._master_path)
+            for name, text in texts.items():
+                _opened(before, name, text)
+            keys = add_master_key(self._master_path)
+            version, moved = keys.newest, len(texts)
+            return {name: rewrapped(keys, text, _context(name)) for name, text in texts.items()}
+
+        self._change(rewrap)
+        return version, moved
 
     def _texts(self) -> dict[str, str]:
         try:
@@ -118,6 +121,16 @@ class NamedSecrets:
                 f"the named secrets {self._path} cannot be written ({error.strerror}): make the "
                 "folder writable for this user, and see that there is room"
             ) from error
+
+
+def _opened(keys: MasterKeys, name: str, text: str) -> str:
+    try:
+        return opened(keys, text, _context(name)).decode()
+    except Undecipherable as error:
+        raise SecretsUnreadable(
+            f"the secret {name!r} cannot be decrypted ({error}): set it again with "
+            f"`footfall secrets set {name}`"
+        ) from None
 
 
 def _context(name: str) -> bytes:

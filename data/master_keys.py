@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from data.private_files import read_private, sole_writer, write_private
 from data.secret_errors import SecretsUnreadable
 
+# What is encrypted by the master keys beside it.
+NAMED_FILE = "named-secrets.json"
 _BYTES = 32
 
 
@@ -28,6 +31,11 @@ class MasterKeys:
     def of(self, version: int) -> bytes:
         """One key; raises KeyError."""
         return self._by_version[version]
+
+    def tag(self, version: int) -> str:
+        """Which key it is, for texts to name: two of the same version differ in it."""
+        name = blake2b(self._by_version[version], digest_size=4, person=b"footfall-key-tag")
+        return f"v{version}.{name.hexdigest()}"
 
 
 def read_master_keys(path: Path) -> MasterKeys:
@@ -55,6 +63,8 @@ def add_master_key(path: Path, *, only_first: bool = False) -> MasterKeys:
             keys = read_master_keys(path)
             if only_first and keys.newest:
                 return keys
+            if not keys.newest:
+                _require_nothing_encrypted(path)
             newest = keys.newest + 1
             grown = MasterKeys(newest, {**keys._by_version, newest: os.urandom(_BYTES)})
             write_private(path, _content(grown))
@@ -64,6 +74,16 @@ def add_master_key(path: Path, *, only_first: bool = False) -> MasterKeys:
             f"the master keys {path} cannot be written ({error.strerror}): make its folder "
             "writable for this user, and see that there is room"
         ) from error
+
+
+def _require_nothing_encrypted(path: Path) -> None:
+    """Raises `SecretsUnreadable` where there must have been keys: new ones could not read it."""
+    named = path.with_name(NAMED_FILE)
+    if named.exists() and read_private(named) != {}:
+        raise SecretsUnreadable(
+            f"the master keys {path} are gone, and {named} was encrypted by them: restore the file "
+            f"from a backup, or delete {named} and set those secrets again"
+        )
 
 
 def _content(keys: MasterKeys) -> dict[str, Any]:

@@ -50,11 +50,18 @@ def read_note(slot: Path) -> RebuildNote | None:
 
 async def serve_requests(slot: Path, rebuild: Callable[[Progress], Awaitable[None]]) -> None:
     """Carry out requests until cancelled."""
-    request = slot / "rebuild.request"
+    request, was_refused = slot / "rebuild.request", False
     while True:
-        if request.exists():
-            request.unlink(missing_ok=True)
-            await _carry_out(slot, rebuild)
+        try:
+            if request.exists():
+                request.unlink(missing_ok=True)
+                await _carry_out(slot, rebuild)
+            was_refused = False
+        except OSError as error:
+            # The disk's trouble, which passes: whoever comes then must find somebody here.
+            if not was_refused:
+                log.warning("columnar.rebuild.request_stuck", error=str(error))
+            was_refused = True
         await asyncio.sleep(LOOK_EVERY_SECONDS)
 
 

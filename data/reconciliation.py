@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
 import structlog
@@ -31,8 +31,8 @@ _NOTHING = Tally()
 class DayDifference:
     """A local day of a site on which a store does not have what the ledger has.
 
-    `ledger` and `copy` are None where there was no time to count; `view`, in users, is None where
-    the site is being filled anew, or where the view was not part of the comparison.
+    `ledger` and `copy` are None where there was no time to count, and `copy` where it was not part
+    of the comparison; `view`, in users, where it was not, or where the site is being filled anew.
     """
 
     site_id: str
@@ -160,16 +160,20 @@ async def _looked_at(
 ) -> AsyncIterator[DayDifference]:
     """Days on which something is wrong, of those that were found to be suspect.
 
-    By the primary: a replica may be behind the copy.
+    By the primary: a replica may be behind the copy. The copy may be behind the primary's view in
+    turn, while the replica that it follows lags: then each is compared with the ledger by itself.
     """
+    primary, others = follower.reads.primary, findings.stretch_days - findings.view_days
     if findings.view_days:
-        look = await look_closely(follower.reads.primary, store, _newest(findings.view_days))
-        watermark = await store.watermark()
-        if watermark is not None and look.position <= watermark.position:
-            for one in _differences(look, _newest(findings.view_days), by_view=True):
-                yield one
-    if others := findings.stretch_days - findings.view_days:
-        look = await look_closely(follower.reads.primary, store, _newest(others), position)
+        days = _newest(findings.view_days)
+        look = await look_closely(primary, store, days)
+        if look.position > position:
+            others = findings.stretch_days | findings.view_days
+            look = replace(look, copy=None)
+        for one in _differences(look, days, by_view=True):
+            yield one
+    if others:
+        look = await look_closely(primary, store, _newest(others), position)
         for one in _differences(look, _newest(others), by_view=False):
             yield one
 
@@ -178,7 +182,8 @@ def _differences(
     look: CloseLook, days: Collection[SiteDay], *, by_view: bool
 ) -> Iterator[DayDifference]:
     for key in days:
-        in_ledger, in_copy = look.ledger.get(key, _NOTHING), look.copy.get(key, _NOTHING)
+        in_ledger = look.ledger.get(key, _NOTHING)
+        in_copy = None if look.copy is None else look.copy.get(key, _NOTHING)
         is_counted = by_view and key[0] in look.view.whole_sites
         in_view = look.view.users.get(key, 0) if is_counted else None
         one = DayDifference(
@@ -186,7 +191,7 @@ def _differences(
             ledger=in_ledger,
             copy=in_copy,
             view=in_view,
-            is_copy_wrong=in_copy != in_ledger,
+            is_copy_wrong=in_copy is not None and in_copy != in_ledger,
             is_view_wrong=in_view is not None and in_view != in_ledger.users,
         )
         if one.is_copy_wrong or one.is_view_wrong:

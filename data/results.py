@@ -157,10 +157,13 @@ class Results:
         keys = self.forget(site_id)
         if self.shared is not None:
             keys |= await self.shared.drop(site_id)
-            # What was asked for meanwhile may have been found there just before it was dropped.
-            keys |= self.forget(site_id)
             self.tell()
+            self.begin(self._finish_drops(self.shared))
         return len(keys)
+
+    async def _finish_drops(self, shared: SharedResults) -> None:
+        if await shared.finish_drops():
+            self.tell()
 
     def forget(self, site_id: str | None = None) -> set[bytes]:
         """Forget what is kept here of a site, or of all, and all that rests on it; their keys."""
@@ -176,7 +179,7 @@ class Results:
     def drop_soon(self) -> None:
         """Forget everything here at once, and everywhere in a moment."""
         self.forget()
-        self._begin(self._drop_all())
+        self.begin(self._drop_all())
 
     def forget_all(self) -> None:
         """Forget everything here: another process has dropped results."""
@@ -192,7 +195,7 @@ class Results:
                 self._leave(flight)
         group.flights = [flight for flight in group.flights if flight.is_wanted]
         if group.flights:
-            self._begin(self._fly(group), group)
+            self.begin(self._fly(group), group)
 
     def register(self, question: Question, group: Group) -> Flight:
         """A new flight of a group, which everybody joins who asks for the same."""
@@ -289,7 +292,7 @@ class Results:
         finally:
             if self.shared is not None and not kept:
                 # By a task of its own, as this one may be cancelled.
-                self._begin(self.shared.release(questions, token))
+                self.begin(self.shared.release(questions, token))
         if self.shared is not None and kept:
             await self.shared.keep(kept, token)
 
@@ -341,7 +344,8 @@ class Results:
         self.metrics.answers[status.value].inc()
         return Landed(entry, status)
 
-    def _begin(self, work: Coroutine[Any, Any, None], group: Group | None = None) -> None:
+    def begin(self, work: Coroutine[Any, Any, None], group: Group | None = None) -> None:
+        """Have something done in a task of its own, which does not outlive these results."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

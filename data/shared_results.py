@@ -50,6 +50,12 @@ class SharedResults(Protocol):
         Whoever asks takes the turns that are free.
         """
 
+    async def look(self) -> tuple[int, int] | None:
+        """Position and id of the newest batch that shared entries rest on; None if unknown.
+
+        Entries that others have dropped unheard are forgotten here.
+        """
+
     async def keep(self, kept: Sequence[tuple[Question, Entry]], token: str) -> None:
         """Share entries that were computed, and end the turns."""
 
@@ -62,5 +68,9 @@ class SharedResults(Protocol):
     async def drop(self, site_id: str | None) -> set[bytes]:
         """Forget what is shared of a site, or of all; the keys of it.
 
-        What is being computed anywhere meanwhile will not be shared.
+        What is being computed anywhere meanwhile will not be shared. Where it cannot be done at
+        once, nothing is found or shared from here until it is; see `finish_drops`.
         """
+
+    async def finish_drops(self) -> bool:
+        """Return when everything is forgotten that was to be; whether that was not at once."""

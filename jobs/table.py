@@ -36,12 +36,13 @@ JOBS: tuple[Job[Resources], ...] = (
         grace=timedelta(seconds=1),
         slow_after=timedelta(seconds=30),
     ),
-    # In every process: each has a columnar copy of its own.
+    # In every process: each has a columnar copy of its own. Twice a minute and a half to compare,
+    # where the first server fails, and twice a minute to look closely.
     Job(
         "reconcile",
         reconcile,
         Every(timedelta(minutes=5)),
-        deadline=timedelta(minutes=4),
+        deadline=timedelta(minutes=6),
         grace=timedelta(seconds=1),
         slow_after=timedelta(seconds=30),
         everywhere=True,

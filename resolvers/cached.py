@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
-from aiodataloader import DataLoader
 
 from data import report_rows
 from data.cache import OF_NOW, OF_THE_PAST, CacheStatus, Codec, Question
@@ -34,7 +33,6 @@ from data.resources import Resources
 from data.results import Batch
 from resolvers.context import Context
 from resolvers.errors import Unavailable
-from resolvers.loaders import Loaded, Loaders
 
 Query = TypeVar("Query", bound=Report)
 Rows = TypeVar("Rows")
@@ -45,37 +43,24 @@ _UNKNOWN = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[Query, Rows]):
-    """One kind of report: how the store is asked, alone or with others, and how rows are kept."""
+    """One kind of report: how the store is asked, and how rows are kept."""
 
     name: str
     ask: Callable[[EventStore, Sequence[Query]], Awaitable[Answer[Rows]]]
-    loader: Callable[[Loaders], DataLoader[Query, Loaded[Rows]]]
     codec: Codec
 
 
 ACTIVE_USERS: Kind[ActiveUsersQuery, ActiveUsersRows] = Kind(
-    "active_users",
-    lambda store, queries: store.active_users(queries),
-    lambda loaders: loaders.active_users,
-    report_rows.ACTIVE_USERS,
+    "active_users", lambda store, asked: store.active_users(asked), report_rows.ACTIVE_USERS
 )
 TOP_EVENTS: Kind[TopEventsQuery, TopEventsRows] = Kind(
-    "top_events",
-    lambda store, queries: store.top_events(queries),
-    lambda loaders: loaders.top_events,
-    report_rows.TOP_EVENTS,
+    "top_events", lambda store, asked: store.top_events(asked), report_rows.TOP_EVENTS
 )
 EVENT_COUNTS: Kind[EventCountsQuery, EventCountsRows] = Kind(
-    "event_counts",
-    lambda store, queries: store.event_counts(queries),
-    lambda loaders: loaders.event_counts,
-    report_rows.EVENT_COUNTS,
+    "event_counts", lambda store, asked: store.event_counts(asked), report_rows.EVENT_COUNTS
 )
 RETENTION: Kind[RetentionQuery, RetentionRows] = Kind(
-    "retention",
-    lambda store, queries: store.retention(queries),
-    lambda loaders: loaders.retention,
-    report_rows.RETENTION,
+    "retention", lambda store, asked: store.retention(asked), report_rows.RETENTION
 )
 
 
@@ -114,7 +99,7 @@ async def _anew(
     """The answer as it is now, whatever is kept; it is kept for others."""
     began, results = perf_counter(), ctx.resources.results
     epoch = results.epoch
-    rows, watermark = await kind.loader(ctx.loaders).load(query)
+    rows, watermark = await ctx.loaders.reports(kind.name, kind.ask).load(query)
     through = ctx.resources.follower.data_through(watermark)
     computed = Computed([rows], watermark.position if watermark else 0, through)
     entry = results.keep(question, computed, perf_counter() - began, epoch)

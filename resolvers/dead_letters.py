@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from data.admin_log import AdminAction
 from data.events import Event, Rejection
 from data.redis import dead_letters as stored
 from data.redis.client import RedisUnavailable
-from data.redis.dead_letters import DeadLetter
+from data.redis.dead_letters import DeadLetter, LetterPage
 from data.redis.entries import Entry, Undecodable, decode_entry
 from data.redis.queue import Queue
 from resolvers.access import require_service_wide
@@ -27,10 +28,15 @@ _MOST_LOGGED = 50
 
 @dataclass(frozen=True, slots=True)
 class ShownLetter:
-    """A dead letter and what can be shown of what is in it."""
+    """A dead letter as it is shown: of what is in it, the site and the first events."""
 
-    letter: DeadLetter
+    id: str
     site_id: str | None
+    reason: str
+    tries: int
+    events: int
+    queued_at: datetime
+    failed_at: datetime
     preview: list[dict[str, object]]
 
 
@@ -45,22 +51,23 @@ class DeadLetterPage:
 
 
 async def dead_letters(ctx: Context, first: int, after: str | None) -> DeadLetterPage:
-    """The first so many dead letters behind a cursor; none where there is no Redis."""
+    """The first so many dead letters behind a cursor, fewer where they are large.
+
+    None where there is no Redis.
+    """
     require_service_wide(ctx.caller)
     if not 1 <= first <= MAX_LETTERS:
         raise BadUserInput("first", f"first takes 1 to {MAX_LETTERS}")
     place = letter_id_of(after) if after else None
     queue = ctx.resources.queue
     try:
-        # One more than asked tells whether there is a next page.
-        found = await stored.letters_after(queue, place, first + 1) if queue else []
+        found = await stored.letters_after(queue, place, first) if queue else LetterPage((), False)
     except RedisUnavailable as error:
         raise _unavailable() from error
-    shown = found[:first]
     return DeadLetterPage(
-        letters=[_shown(letter) for letter in shown],
-        cursors=[letter_cursor_of(letter.letter_id) for letter in shown],
-        has_next=len(found) > first,
+        letters=[_shown(letter) for letter in found.letters],
+        cursors=[letter_cursor_of(letter.letter_id) for letter in found.letters],
+        has_next=found.has_next,
         has_previous=place is not None,
     )
 
@@ -108,12 +115,26 @@ def _unavailable() -> Unavailable:
 
 
 def _shown(letter: DeadLetter) -> ShownLetter:
+    site_id, preview = _content(letter.content)
+    return ShownLetter(
+        id=letter.letter_id,
+        site_id=site_id,
+        reason=letter.reason,
+        tries=letter.tries,
+        events=letter.events,
+        queued_at=letter.queued_at,
+        failed_at=letter.failed_at,
+        preview=preview,
+    )
+
+
+def _content(content: bytes) -> tuple[str | None, list[dict[str, object]]]:
     try:
-        entry = decode_entry(letter.content)
+        entry = decode_entry(content)
     except Undecodable:
-        start = letter.content[:_PREVIEW_CHARACTERS].hex()[:_PREVIEW_CHARACTERS]
-        return ShownLetter(letter, None, [{"bytes": len(letter.content), "hex": start}])
-    return ShownLetter(letter, _site_of(entry), _preview(entry))
+        start = content[:_PREVIEW_CHARACTERS].hex()[:_PREVIEW_CHARACTERS]
+        return None, [{"bytes": len(content), "hex": start}]
+    return _site_of(entry), _preview(entry)
 
 
 def _site_of(entry: Entry) -> str | None:

@@ -153,8 +153,9 @@ class FailureLog:
         """
         entries = list(entries_of(self.failures.ended(at, is_last=is_last), at, self.clock()))
         outcomes = self.failures.metrics.entries
-        for number, entry in enumerate(entries):
+        for entry in entries:
             log.warning("login.failures", network=entry.target, **entry.details)
+        for number, entry in enumerate(entries):
             try:
                 async with asyncio.timeout(self.failures.pace.write):
                     await record_alone(self.ledger, entry)

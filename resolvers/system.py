@@ -74,13 +74,29 @@ class SystemState:
     reconciliation: tuple[DayDifference, ...] = ()
 
 
-async def system_state(resources: Resources) -> SystemState:
-    """Look at every part, each for two seconds at most."""
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What takes questions to a database: the parts, and how far the feed of changes has come."""
+
+    ledger: tuple[Part, int | None]
+    replica: tuple[Part, int | None]
+    view: Part
+
+
+async def look(resources: Resources) -> Looks:
+    """Ask the databases, each for two seconds at most."""
     ledger, replica, view = await asyncio.gather(
         _ledger_part("ledger", resources.ledger.writer),
         _replica_part(resources.ledger.reads),
         _view_part(resources),
     )
+    return Looks(ledger, replica, view)
+
+
+async def system_state(resources: Resources, looks: Looks | None = None) -> SystemState:
+    """How every part is; with `looks`, the databases are not asked again."""
+    looks = looks or await look(resources)
+    ledger, replica, view = looks.ledger, looks.replica, looks.view
     if resources.lookout.is_away() and ledger[0].status is PartStatus.OK:
         doubtful = "PostgreSQL answers, but it took no writes a moment ago"
         ledger = Part("ledger", PartStatus.DEGRADED, doubtful), ledger[1]
@@ -267,18 +283,23 @@ def _vault_parts(resources: Resources) -> list[Part]:
 
 
 def _admin_log_part(watch: AdminLogWatch) -> Part:
-    if watch.broken is None:
-        words = f"at position {watch.seen.position}, whole"
-        return Part("admin_log", PartStatus.OK, words)
-    words = f"broken at entry {watch.broken.position}: run `footfall doctor --verify-log`"
-    return Part("admin_log", PartStatus.DEGRADED, words)
+    if watch.broken is not None:
+        words = f"broken at entry {watch.broken.position}: run `footfall doctor --verify-log`"
+        return Part("admin_log", PartStatus.DEGRADED, words)
+    words = f"at position {watch.seen.position}, whole"
+    if watch.trouble is not None:
+        words += "; its end is not kept safely here: run `footfall doctor --verify-log`"
+        return Part("admin_log", PartStatus.DEGRADED, words)
+    return Part("admin_log", PartStatus.OK, words)
 
 
 def _limits_part(limits: RateLimits) -> Part:
     name = "rate_limits"
     if limits.windows.is_shared:
         return Part(name, PartStatus.OK, "all processes count together")
-    return Part(name, PartStatus.DEGRADED, "each process counts for itself, as Redis is away")
+    return Part(
+        name, PartStatus.DEGRADED, "each process counts for itself, as Redis takes no counts"
+    )
 
 
 async def system(ctx: Context) -> SystemState:

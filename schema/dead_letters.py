@@ -16,7 +16,10 @@ from schema.scalars import JSON
 
 FirstLetters: TypeAlias = Annotated[
     int,
-    strawberry.argument(f"How many entries the page has at most: 1 to {MAX_LETTERS}."),
+    strawberry.argument(
+        f"How many entries the page has at most: 1 to {MAX_LETTERS}. It has fewer where they are "
+        "large: `hasNextPage` says whether there are more."
+    ),
 ]
 
 # An answer is held in memory as a whole.
@@ -27,40 +30,17 @@ _PREVIEW = Cost(weight="20")
 class DeadLetter:
     """What a worker could not bring into the ledger: one event, or a request as a whole."""
 
-    @field("Its id, by which it can be queued anew or deleted.", ID)
-    @staticmethod
-    def id(shown: strawberry.Parent[ShownLetter]) -> str:
-        return shown.letter.letter_id
-
+    id: ID = strawberry.field(description="Its id, by which it can be queued anew or deleted.")
     site_id: ID | None = strawberry.field(
         description="The site of its events; null where it cannot be decoded."
     )
-
-    @field("Why it could not be brought into the ledger, as a sentence for operators.")
-    @staticmethod
-    def reason(shown: strawberry.Parent[ShownLetter]) -> str:
-        return shown.letter.reason
-
-    @field("How often it was handed to a worker.")
-    @staticmethod
-    def tries(shown: strawberry.Parent[ShownLetter]) -> int:
-        return shown.letter.tries
-
-    @field("How many events it holds.")
-    @staticmethod
-    def events(shown: strawberry.Parent[ShownLetter]) -> int:
-        return shown.letter.events
-
-    @field("When it was acknowledged and queued.")
-    @staticmethod
-    def queued_at(shown: strawberry.Parent[ShownLetter]) -> datetime:
-        return shown.letter.queued_at
-
-    @field("When a worker gave it up.")
-    @staticmethod
-    def failed_at(shown: strawberry.Parent[ShownLetter]) -> datetime:
-        return shown.letter.failed_at
-
+    reason: str = strawberry.field(
+        description="Why it could not be brought into the ledger, as a sentence for operators."
+    )
+    tries: int = strawberry.field(description="How often it was handed to a worker.")
+    events: int = strawberry.field(description="How many events it holds.")
+    queued_at: datetime = strawberry.field(description="When it was acknowledged and queued.")
+    failed_at: datetime = strawberry.field(description="When a worker gave it up.")
     preview: JSON = strawberry.field(
         description=(
             f"A list of its first {MAX_PREVIEW} events, with long texts cut off; the first bytes "

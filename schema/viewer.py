@@ -44,6 +44,13 @@ class ViewerLimits:
     characters: int = strawberry.field(
         default=LIMITS.characters, description="Characters of a document, at most."
     )
+    lines: int = strawberry.field(default=LIMITS.lines, description="Lines of a document, at most.")
+    comments: int = strawberry.field(
+        default=LIMITS.comments, description="Comments of a document, at most."
+    )
+    operations: int = strawberry.field(
+        default=LIMITS.operations, description="Operations in a document, at most."
+    )
     tokens: int = strawberry.field(
         default=LIMITS.tokens, description="Names, numbers and marks of a document, at most."
     )

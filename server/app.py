@@ -25,7 +25,7 @@ from server.connections import open_connections
 from server.graphiql import GraphiQL
 from server.graphql import GraphQL, View
 from server.headers import OF_COLLECT
-from server.health import MetricsPage, health, live
+from server.health import HealthPage, MetricsPage, live
 from server.metering import TOLD
 from server.middleware import Correlation, Guards
 from server.resources import open_resources
@@ -42,18 +42,17 @@ class _Application(FastAPI):
     long as in the endpoint itself.
     """
 
-    def __init__(
-        self, *, http: Mapping[str, ASGIApp], websocket: Mapping[str, ASGIApp], **options: Any
-    ) -> None:
+    def __init__(self, *, http: Mapping[str, ASGIApp], websocket: ASGIApp, **options: Any) -> None:
         super().__init__(**options)
-        self._endpoints: Mapping[str, Mapping[str, ASGIApp]] = {
-            "http": http,
-            "websocket": websocket,
-        }
+        self._http = http
+        self._websocket = websocket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoints = self._endpoints.get(scope["type"])
-        endpoint = endpoints.get(scope["path"]) if endpoints else None
+        if scope["type"] == "websocket":
+            endpoint: ASGIApp | None = self._websocket
+        else:
+            # A lifespan has no path.
+            endpoint = self._http.get(scope.get("path", ""))
         await (endpoint or super().__call__)(scope, receive, send)
 
 
@@ -85,19 +84,18 @@ def create_app(settings: Settings) -> FastAPI:
     operations = _operations(settings)
     streams = SharedStreams(operations)
     page = None if settings.is_production else GraphiQL()
-    metrics = MetricsPage(settings.trusted_proxies if settings.is_production else None)
-    guards = Guards(strict_behind=settings.trusted_proxies if settings.is_production else None)
+    # In development everybody may see everything, and nothing is by HTTPS only.
+    proxies = settings.trusted_proxies if settings.is_production else None
+    guards = Guards(strict_behind=proxies)
     view = _graphql(settings, operations, streams, page)
     graphql = Correlation(_with_cors(settings, view), guards)
     collect = Correlation(Collect(settings.trusted_proxies), replace(guards, headers=OF_COLLECT))
     pages = dict.fromkeys(page.paths, Correlation(page, guards)) if page else {}
     return _Application(
         http={"/collect": collect, "/graphql": graphql, **pages},
-        websocket={
-            "/graphql": WebSocket(
-                operations, streams, settings.cors_origins, settings.trusted_proxies
-            )
-        },
+        websocket=WebSocket(
+            operations, streams, settings.cors_origins, settings.trusted_proxies, guards
+        ),
         title="Footfall",
         lifespan=lifespan,
         docs_url=None,
@@ -105,9 +103,9 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=None,
         middleware=[Middleware(Correlation, guards)],
         routes=[
-            Route("/health", health),
+            Route("/health", HealthPage(proxies).get),
             Route("/health/live", live),
-            Route("/metrics", metrics.get),
+            Route("/metrics", MetricsPage(proxies).get),
         ],
     )
 

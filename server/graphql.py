@@ -25,6 +25,7 @@ from schema.cache_hints import max_age_of, max_ages_of
 from schema.operations import Operations, Prepared, Reason, RequestRefused
 from schema.presenting import coded, refused, unexpected
 from schema.shared_streams import SharedStreams
+from server.abandoned import WhileAwaited
 from server.bodies import BodyProblem, ClientGone, packed
 from server.failed_logins import note_login_failure
 from server.graphql_request import (
@@ -128,7 +129,8 @@ class GraphQL:
         except BodyProblem as problem:
             answer = self._bad(BadRequest(problem.status, problem.message))
         except ClientGone:
-            answer = self._bad(BadRequest(400, "the body is cut off"))
+            # Nobody hears it.
+            answer = self._bad(BadRequest(400, "the client has gone"))
         except Exception as error:  # noqa: BLE001 - whatever it is, a client gets an answer
             answer = self._crashed(error)
         if isinstance(answer, Answer):
@@ -161,7 +163,7 @@ class GraphQL:
             prepared = await self._prepared(exchange, asked, _BY_POST)
         except RequestRefused as refusal:
             return self._not_run(refusal, exchange)
-        result = await self.operations.execute(prepared)
+        result = await self._result(exchange, prepared)
         return self._executed(result, exchange.media_type)
 
     async def _get(self, exchange: Exchange) -> Answer | Sending:
@@ -202,7 +204,7 @@ class GraphQL:
             if not max_age:
                 flight.set_result(None)
             made_at = monotonic()
-            result = await self.operations.execute(prepared, with_throttle=not max_age)
+            result = await self._result(exchange, prepared, with_throttle=not max_age)
             if result.errors or not max_age:
                 return self._executed(result, exchange.media_type)
             content_type = labelled(exchange.media_type, 200, self.view.profile)
@@ -227,6 +229,15 @@ class GraphQL:
             meter=exchange.meter,
         )
         return await self.operations.prepare(asked.request, context, allowed)
+
+    async def _result(
+        self, exchange: Exchange, prepared: Prepared, *, with_throttle: bool = True
+    ) -> ExecutionResult:
+        """The result; a question ends with its asker, a change once begun does not."""
+        if prepared.kind != "query":
+            return await self.operations.execute(prepared, with_throttle=with_throttle)
+        with WhileAwaited(exchange.receive):
+            return await self.operations.execute(prepared, with_throttle=with_throttle)
 
     def _max_age(self, prepared: Prepared) -> int:
         if prepared.is_dry_run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +22,8 @@ _WELL_KNOWN = frozenset(
 )
 # What a URL says instead of a password.
 _OTHER_PROOFS = frozenset({"passfile", "sslcert", "krbsrvname"})
+_DATABASES = ("DATABASE_URL", "REPLICA_DATABASE_URL")
+_REDIS = ("REDIS_URL",)
 _DEMO_NOTES = ("demo.json", "demo-key")
 
 
@@ -34,26 +36,41 @@ class UnfitForProduction(Exception):
 
 
 def require_fit(settings: Settings) -> None:
-    """Raises `UnfitForProduction` with everything that has to be mended, all at once."""
-    found = list(_problems(settings)) if settings.is_production else []
+    """Raises `UnfitForProduction` with everything that has to be mended, all at once.
+
+    What Vault adds to it is looked at later, by `require_fit_urls`.
+    """
+    if settings.is_production:
+        # Vault adds the passwords to the URLs.
+        passwordless = (*_DATABASES, *_REDIS) if settings.vault_addr else ()
+        _refuse([*_of_urls(settings, passwordless), *_of_the_rest(settings)])
+
+
+def require_fit_urls(settings: Settings) -> None:
+    """Raises `UnfitForProduction` unless the URLs will do, as they are once Vault was asked."""
+    if settings.is_production and settings.vault_addr:
+        # Users that Vault makes have passwords that it makes up.
+        passwordless = _DATABASES if settings.vault_database_role else ()
+        found = _of_urls(settings, passwordless)
+        _refuse([f"with what Vault has, {problem}" for problem in found])
+
+
+def _refuse(found: list[str]) -> None:
     if found:
         raise UnfitForProduction(found)
 
 
-def _problems(settings: Settings) -> Iterator[str]:
-    # Vault adds the passwords to the URLs, or says that it lacks them.
-    with_vault = bool(settings.vault_addr)
-    urls = {
-        "DATABASE_URL": settings.database_url,
-        "REPLICA_DATABASE_URL": settings.replica_database_url,
-    }
-    for name, url in urls.items():
-        problem = _of_database(url, is_given=with_vault) if url else None
+def _of_urls(settings: Settings, passwordless: Collection[str]) -> Iterator[str]:
+    """What is wrong with URLs; those of `passwordless` may lack a password."""
+    for name in (*_DATABASES, *_REDIS):
+        url = getattr(settings, name.lower())
+        judge = _of_redis if name in _REDIS else _of_database
+        problem = judge(url, is_given=name in passwordless) if url else None
         if problem:
             yield f"{name} {problem}"
-    problem = _of_redis(settings.redis_url, is_given=with_vault) if settings.redis_url else None
-    if problem:
-        yield f"REDIS_URL {problem}"
+
+
+def _of_the_rest(settings: Settings) -> Iterator[str]:
     if "*" in settings.cors_origins:
         yield "CORS_ORIGINS lets every page of the web call /graphql: name the origins of yours"
     if any((settings.home / note).exists() for note in _DEMO_NOTES):

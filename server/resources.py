@@ -11,7 +11,7 @@ from uuid import UUID
 
 from data.admin_log_head import FILE_NAME, AdminLogWatch, watching_admin_log
 from data.cache import Room
-from data.columnar import ColumnarCopy, open_columnar, take_slot
+from data.columnar import ColumnarCopy, open_columnar
 from data.comparison import Comparison
 from data.follower import Follower, following
 from data.live import open_live
@@ -23,6 +23,7 @@ from data.postgres.key_uses import open_key_uses
 from data.postgres.leadership import open_leadership
 from data.postgres.ledger import Ledger, LedgerAddress, open_ledger
 from data.postgres.salts import SaltKeeper
+from data.queries import Watermark
 from data.rate_limits import OwnWindows, RateLimits, Rates, Windows
 from data.reconciliation import Reconciliation
 from data.redis.client import RedisConnection, open_redis
@@ -31,11 +32,14 @@ from data.redis.limits import SharedWindows
 from data.redis.results import RedisResults
 from data.redis.wakeups import open_wakeups
 from data.resources import Resources
+from data.result_history import drop_unknown
 from data.results import Results, open_results
 from data.secrets import Secrets
+from data.slots import take_slot
 from jobs.runner import JobRunner, open_jobs
 from jobs.table import JOBS, REPLICA_JOBS
 from server.clock import utc_now
+from server.production import require_fit_urls
 from server.secrets import open_secrets
 from server.settings import Settings
 from server.taking import open_taking
@@ -98,6 +102,7 @@ async def open_resources(
         settings, secrets = await stack.enter_async_context(
             open_secrets(settings, utc_now, metrics.vault)
         )
+        require_fit_urls(settings)
         ledger = await stack.enter_async_context(
             open_ledger(ledger_address(settings, secrets), metrics=metrics)
         )
@@ -106,20 +111,22 @@ async def open_resources(
         columnar = await stack.enter_async_context(
             open_columnar(slot, ledger_id=str(ledger.ledger_id), metrics=metrics)
         )
+        redis = await _enter_redis(stack, settings.redis_url, metrics)
+        # Before the follower, which may have to replace the copy with its first step.
+        results = await _enter_results(stack, settings, columnar, redis, metrics)
+        if redis is not None:
+            await _enter_drops(stack, results, redis, ledger)
         follower = await stack.enter_async_context(
             following(Follower(columnar, ledger.reads, ledger.writer, metrics.follow))
         )
         live = await stack.enter_async_context(
             open_live(follower, clock=utc_now, metrics=metrics.live)
         )
-        redis = await _enter_redis(stack, settings.redis_url, metrics)
         wakeups = (
             await stack.enter_async_context(open_wakeups(redis, ledger.ledger_id, follower.wake))
             if redis
             else None
         )
-
-        results = await _enter_results(stack, settings, columnar, redis, metrics)
 
         def on_commit(position: int) -> None:
             follower.wake()
@@ -192,7 +199,7 @@ async def _enter_results(
     """Kept results, which are forgotten with the copy that they were computed from."""
     # What another release has computed may have been counted otherwise.
     space = f"{columnar.ledger_id}:{version('footfall')}"
-    shared = RedisResults(redis, space) if redis else None
+    shared = RedisResults(redis, space, partial(_newest, columnar)) if redis else None
     results = await stack.enter_async_context(
         open_results(
             Results(
@@ -205,13 +212,28 @@ async def _enter_results(
         )
     )
     columnar.on_replaced = results.drop_soon
-    if redis is not None and shared is not None:
+    if shared is not None:
         shared.on_drop = results.forget_all
-        drops = await stack.enter_async_context(
-            open_wakeups(redis, UUID(columnar.ledger_id), results.forget_all, about="drops")
-        )
-        results.tell = partial(drops.publish, 0)
     return results
+
+
+async def _enter_drops(
+    stack: AsyncExitStack, results: Results, redis: RedisConnection, ledger: Ledger
+) -> None:
+    """Have processes hear of each other's drops, and of those that they have missed."""
+
+    def on_drop() -> None:
+        results.begin(drop_unknown(results, ledger.writer))
+
+    await drop_unknown(results, ledger.writer)
+    drops = await stack.enter_async_context(
+        open_wakeups(redis, ledger.ledger_id, on_drop, about="drops")
+    )
+    results.tell = partial(drops.publish, 0)
+
+
+def _newest(columnar: ColumnarCopy) -> Watermark | None:
+    return columnar.store.day_versions.watermark
 
 
 def _rate_limits(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import structlog
+from graphql import GraphQLError
 from starlette.types import Receive, Scope, Send
 
 from data.resources import Resources
@@ -23,8 +24,8 @@ from server import websocket_messages as messages
 from server.connections import Connection, Connections, Ended, Outlet, PeerGone
 from server.failed_logins import note_login_failure
 from server.graphql_request import key_of
-from server.headers import OF_API
 from server.metering import meter_of
+from server.middleware import Guards
 from server.responses import encode_json
 from server.settings import Network
 from server.websocket_messages import ClientMessage, Complete, Init, Ping, Subscribe
@@ -40,24 +41,35 @@ _TOO_MANY = refused(
         f"{MAX_OPERATIONS} operations go on over this connection: complete one, or open another"
     )
 )
+_PATH = "/graphql"
+_NOT_WELCOME = coded(
+    Code.FORBIDDEN, "pages of this origin may not connect; CORS_ORIGINS says which may"
+)
+_NOTHING_HERE = coded(Code.NOT_FOUND, f"connect to {_PATH}")
 
 
 @dataclass(frozen=True, slots=True)
 class WebSocket:
-    """The ASGI endpoint. `connections` and `resources` come with the lifespan's state."""
+    """The ASGI endpoint of all WebSockets, whatever their path: a refusal is guarded, too.
+
+    `connections` and `resources` come with the lifespan's state.
+    """
 
     operations: Operations
     streams: SharedStreams
     origins: Collection[str] = ()
     trusted_proxies: Sequence[Network] = ()
+    guards: Guards = field(default_factory=Guards)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         outlet = Outlet(send)
         await receive()  # websocket.connect
         # Whatever is said, the peer may have left before it.
         with suppress(PeerGone), bind_correlation_id(new_correlation_id()):
-            if not _is_welcome(dict(scope["headers"]), self.origins):
-                await _refuse(scope, outlet)
+            if scope["path"] != _PATH:
+                await _refuse(scope, outlet, 404, self.guards, _NOTHING_HERE)
+            elif not _is_welcome(dict(scope["headers"]), self.origins):
+                await _refuse(scope, outlet, 403, self.guards, _NOT_WELCOME)
             elif messages.SUBPROTOCOL not in scope["subprotocols"]:
                 await outlet({"type": "websocket.accept"})
                 await outlet(messages.close(Ended(4406, "Subprotocol not acceptable")))
@@ -80,14 +92,15 @@ def _is_welcome(headers: dict[bytes, bytes], origins: Collection[str]) -> bool:
     return bool(netloc) and netloc == headers.get(b"host", b"").decode("latin-1").strip().lower()
 
 
-async def _refuse(scope: Scope, outlet: Outlet) -> None:
+async def _refuse(
+    scope: Scope, outlet: Outlet, status: int, guards: Guards, error: GraphQLError
+) -> None:
     if "websocket.http.response" not in scope.get("extensions", {}):
         await outlet({"type": "websocket.close"})  # a server makes 403 of it
         return
-    message = "pages of this origin may not connect; CORS_ORIGINS says which may"
-    body = encode_json({"errors": [coded(Code.FORBIDDEN, message).formatted]})
-    headers = [(b"content-type", b"application/json"), *OF_API]
-    await outlet({"type": "websocket.http.response.start", "status": 403, "headers": headers})
+    body = encode_json({"errors": [error.formatted]})
+    headers = [(b"content-type", b"application/json"), *guards.of(scope)]
+    await outlet({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await outlet({"type": "websocket.http.response.body", "body": body})
 
 

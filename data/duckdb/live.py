@@ -9,7 +9,7 @@ from duckdb import DuckDBPyConnection as Cursor
 
 from data.duckdb.copy_file import read_watermark
 from data.duckdb.filters import condition_of
-from data.duckdb.single_events import event_of
+from data.duckdb.single_events import event_columns, event_of
 from data.duckdb.spans import naive
 from data.duckdb.statements import Row, Values, fetch, statement
 from data.events import StoredEvent
@@ -48,7 +48,8 @@ def new_events(cursor: Cursor, queries: Sequence[NewEventsQuery], most: int) -> 
             f" and {condition.sql} as answers_{number}"
         )
     any_of = " or ".join(f"answers_{number}" for number in range(len(queries)))
-    sql = statement("new_events", flags=",\n        ".join(flags), any=any_of)
+    slots = {"columns": event_columns(), "flags": ",\n        ".join(flags), "any": any_of}
+    sql = statement("new_events", **slots)
     rows = fetch(cursor, sql, values)
     found: list[list[StoredEvent]] = [[] for _ in queries]
     for row in rows:

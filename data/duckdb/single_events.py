@@ -32,7 +32,8 @@ def events(cursor: Cursor, query: EventsQuery) -> EventRows:
     values: dict[str, object] = {"site_id": query.site_id, "first": query.first}
     for condition in conditions.values():
         values |= condition.values
-    sql = statement("events", **{name: condition.sql for name, condition in conditions.items()})
+    parts = {name: condition.sql for name, condition in conditions.items()}
+    sql = statement("events", columns=event_columns(), **parts)
     return tuple(event_of(row) for row in fetch(cursor, sql, values))
 
 
@@ -76,8 +77,13 @@ def _after(query: EventsQuery) -> Condition:
     )
 
 
+def event_columns() -> str:
+    """The columns that `event_of` reads, for statements to select."""
+    return statement("event_columns")
+
+
 def event_of(row: Row) -> StoredEvent:
-    """The event of a row with the columns of sql/events.sql."""
+    """The event of a row with the columns of `event_columns`."""
     event_id, site_id, event_type, occurred_at, received_at, *texts, properties, arrival = row
     user_id, visitor_id, session_id, url, path, referrer = texts
     return StoredEvent(

@@ -50,7 +50,7 @@ left join lateral (
 order by asked.place
 """
 _SETTINGS = """
-select set_config('work_mem', '64MB', true), set_config('statement_timeout', '10s', true)
+select set_config('work_mem', '64MB', true), set_config('statement_timeout', '4s', true)
 """
 _STATE = """
 select position, through, refreshed_at,
@@ -94,7 +94,7 @@ async def daily_users(engine: AsyncEngine, asked: Sequence[DaysAsked]) -> list[V
     """The answer to each question, in the order asked, from one moment; None where it has none.
 
     It has none for a site by another clock than its own, or while the site is filled anew. Raises
-    `LedgerUnavailable`, also where the answer takes longer than ten seconds.
+    `LedgerUnavailable`, also where the answer takes longer than four seconds.
     """
     values = {
         "places": list(range(len(asked))),

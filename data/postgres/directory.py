@@ -23,6 +23,9 @@ from data.postgres.sites import Site, all_sites
 # How long a change made by another process may go unseen, and how long an answer that could not
 # be renewed still serves when the ledger is away.
 FRESH_SECONDS = 1.0
+# From this age on it is read again while everybody goes on with what there is: those who ask wait
+# only where a reading takes longer than the rest of the second.
+RENEW_SECONDS = 0.5
 # How often it is read again, at the most, for what it does not hold: whoever makes a site or a key
 # in another process wants to use it at once, and guesses of strangers are not to cost much.
 UNKNOWN_SECONDS = 0.02
@@ -49,7 +52,7 @@ class Directory:
     _content: _Content | None = None
     # How often something was changed here: what was read meanwhile may lack it.
     _changes: int = 0
-    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _reading: asyncio.Task[_Content] | None = None
     # Before the first change, of which version 1 tells, there are none.
     _documents: DocumentIndex = field(default_factory=DocumentIndex)
     _documents_version: int = 0
@@ -108,17 +111,30 @@ class Directory:
     def forget(self) -> None:
         """Read anew on the next question: something was changed here."""
         self._changes += 1
-        self._content = None
+        self._content = self._reading = None
 
     async def _current(self, seconds: float = FRESH_SECONDS) -> _Content:
+        asked = monotonic()
         content = self._content
-        if content and monotonic() - content.read_at < seconds:
-            return content
-        async with self._reading:
-            content = self._content
-            if content and monotonic() - content.read_at < seconds:
-                return content
-            return await self._read(content)
+        if content is not None and content.read_at < asked - RENEW_SECONDS:
+            _ = self._renewed()
+        # A reading that had begun long before may lack what is looked for: then once more.
+        while content is None or content.read_at < asked - seconds:
+            content = await asyncio.shield(self._renewed())
+        return content
+
+    def _renewed(self) -> asyncio.Task[_Content]:
+        """The reading that is under way, or a new one; all go on at once who wait for it."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read(self._content), name="directory")
+            self._reading.add_done_callback(self._ended)
+        return self._reading
+
+    def _ended(self, reading: asyncio.Task[_Content]) -> None:
+        if self._reading is reading:
+            self._reading = None
+        if not reading.cancelled():
+            reading.exception()  # looked at: it may be that nobody waits
 
     async def _read(self, stale: _Content | None) -> _Content:
         changes = self._changes

@@ -36,6 +36,10 @@ class StatementGivenUp(LedgerUnavailable):
     """The server gave a statement up: it took too long, or stood in the way of others."""
 
 
+class StatementFailed(LedgerUnavailable):
+    """The server is well, and cannot carry out this statement: a table is missing there, say."""
+
+
 class LedgerRefused(Exception):
     """The ledger does not take what it was given; trying again does not help."""
 
@@ -136,6 +140,11 @@ _GIVEN_UP = (
     asyncpg.DeadlockDetectedError,
     asyncpg.QueryCanceledError,
 )
+# 42: names, rights and syntax; 25: what its transactions may do.
+_FAILED = (
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.InvalidTransactionStateError,
+)
 _OUTAGES = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -158,6 +167,8 @@ def ledger_errors() -> Iterator[None]:
             raise LedgerRefused(_gist(cause)) from error
         if isinstance(cause, _GIVEN_UP):
             raise StatementGivenUp(_gist(cause)) from error
+        if isinstance(cause, _FAILED):
+            raise StatementFailed(_gist(cause)) from error
         raise LedgerUnavailable(_gist(cause or error)) from error
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.breaker import Breaker, BreakerState
-from data.postgres.engine import LedgerUnavailable, StatementGivenUp
+from data.postgres.engine import LedgerUnavailable, StatementFailed, StatementGivenUp
 from data.postgres.standby import StandbyState, standby_state
 from telemetry.ledger_metrics import ReadOutcome, ReadTarget, ReplicaMetrics
 
@@ -36,6 +36,8 @@ Question = Callable[[AsyncEngine], Awaitable[T]]
 MAX_LAG = timedelta(seconds=60)
 # Whether the replica answers at all the looks find out, in less time than a read may take.
 LATE_IN_A_ROW = 3
+# What is wrong with one statement: it stood in the way, or needs what a standby has not replayed.
+_NO_OUTAGES = (StatementGivenUp, StatementFailed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,12 @@ class Replica:
             return
         self._late = self._late + 1 if isinstance(error, TimeoutError) else 0
         is_mere_delay = 0 < self._late < LATE_IN_A_ROW
-        if error is None or is_mere_delay or isinstance(error, StatementGivenUp):
+        if error is None or is_mere_delay or isinstance(error, _NO_OUTAGES):
             await self.breaker.note(failed=False, begun_at=begun_at)
-            return
+        else:
+            await self._fail(error, begun_at)
+
+    async def _fail(self, error: Exception, begun_at: int) -> None:
         was_closed = self.breaker.state is BreakerState.CLOSED
         await self.breaker.note(failed=True, begun_at=begun_at)
         if was_closed and self.breaker.state is BreakerState.OPEN:
@@ -133,7 +138,8 @@ class Replica:
             return
         except LedgerUnavailable as error:
             self.reason = str(error)
-            await self.note(error, begun_at)
+            # Whatever it is: what looks need is there in every ledger.
+            await self._fail(error, begun_at)
         else:
             log.warning("replica.back")
 
@@ -221,15 +227,6 @@ class Reads:
             if not others:
                 raise
         return await self._ask(others[0], question, seconds)
-
-    @asynccontextmanager
-    async def using(self, *, seconds: float | None = None) -> AsyncIterator[AsyncEngine]:
-        """The engine that reads go to now; what becomes of the block is noted, not repeated.
-
-        Raises `LedgerUnavailable`; trying again goes to the primary where the replica was to blame.
-        """
-        async with self._noted(self.target, seconds) as engine:
-            yield engine
 
     async def _ask(self, target: ReadTarget, question: Question[T], seconds: float | None) -> T:
         async with self._noted(target, seconds) as engine:

@@ -4,7 +4,8 @@
 `require`, TLS with whoever answers; `verify-ca`, with a server that a known authority vouches for;
 `verify-full`, with the one of that name. The authorities are those of the file `sslrootcert`, or of
 the system where it is left out or `system`. Who names them without a mode wants `verify-full`, and
-`require` checks the authority then, as libpq's does. `sslcert` and `sslkey` are the client's own.
+`require` checks the authority then, as libpq's does. `sslcert` and `sslkey` are the client's own;
+who names them without a mode wants `verify-full` as well.
 """
 
 from __future__ import annotations
@@ -29,14 +30,18 @@ def with_tls(url: URL) -> tuple[URL, dict[str, Any]]:
     options = {name: value for name in _OPTIONS if (value := _only(url, name))}
     if not options:
         return url, {}
-    roots = options.get("sslrootcert")
-    mode = options.get("sslmode") or ("verify-full" if roots else "prefer")
+    roots, own = options.get("sslrootcert"), options.get("sslcert")
+    mode = options.get("sslmode") or ("verify-full" if roots or own else "prefer")
     if mode not in _MODES:
         raise ValueError(f"its sslmode must be one of {', '.join(_MODES)}")
+    if options.get("sslkey") and not own:
+        raise ValueError("its sslkey belongs to a sslcert, which it does not name")
     bare = url.difference_update_query(_OPTIONS)
     if mode in ("disable", "allow", "prefer"):
+        if own:
+            raise ValueError(f"its sslcert needs TLS: sslmode={mode} may do without")
         return bare, {"ssl": mode}
-    return bare, {"ssl": _context(mode, roots, options.get("sslcert"), options.get("sslkey"))}
+    return bare, {"ssl": _context(mode, roots, own, options.get("sslkey"))}
 
 
 def _only(url: URL, name: str) -> str | None:

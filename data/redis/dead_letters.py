@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
+from data.redis import queue_scripts as scripts
 from data.redis.queue import Queue
+
+# A page is fetched within the time that Redis has for any answer.
+_PAGE_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +30,27 @@ class DeadLetter:
     failed_at: datetime
 
 
-async def letters_after(queue: Queue, after: str | None, most: int) -> list[DeadLetter]:
-    """Dead letters behind a place, oldest first; raises `RedisUnavailable`."""
+@dataclass(frozen=True, slots=True)
+class LetterPage:
+    """Dead letters, oldest first, and whether there are more behind them."""
+
+    letters: Sequence[DeadLetter]
+    has_next: bool
+
+
+async def letters_after(queue: Queue, after: str | None, most: int) -> LetterPage:
+    """Dead letters behind a place: so many at the most, and fewer where they are large.
+
+    Raises `RedisUnavailable`.
+    """
     start = f"({after}" if after else "-"
-    async with queue.redis.using() as client:
-        found: Any = await client.xrange(queue.keys[2], min=start, count=most)
-    return [_letter(letter_id.decode(), fields) for letter_id, fields in found]
+    found, has_next = await queue.run(scripts.LETTERS, start, most, _PAGE_BYTES)
+    return LetterPage([_letter(*one) for one in found], bool(has_next))
 
 
 async def oldest_letter_ids(queue: Queue, most: int) -> list[str]:
     """Ids of so many dead letters, oldest first."""
-    return [one.letter_id for one in await letters_after(queue, None, most)]
+    return [one.decode() for one in await queue.run(scripts.LETTER_IDS, most)]
 
 
 async def delete_letters(queue: Queue, ids: Sequence[str]) -> int:
@@ -47,9 +60,10 @@ async def delete_letters(queue: Queue, ids: Sequence[str]) -> int:
     return count
 
 
-def _letter(letter_id: str, fields: dict[bytes, bytes]) -> DeadLetter:
+def _letter(letter_id: bytes, parts: Sequence[bytes]) -> DeadLetter:
+    fields = dict(zip(parts[::2], parts[1::2], strict=True))
     return DeadLetter(
-        letter_id=letter_id,
+        letter_id=letter_id.decode(),
         content=fields.get(b"p", b""),
         events=int(fields.get(b"n", b"0")),
         reason=fields.get(b"reason", b"").decode("utf-8", "replace"),

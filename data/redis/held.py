@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from data.redis.queue import QueueState, place_of
+from data.redis.queue import QueueState
 from telemetry.queue_metrics import QueueMetrics
 
 MOST_BYTES = 64 * 1024 * 1024
@@ -24,7 +23,7 @@ class HeldEntry:
 
 @dataclass(slots=True)
 class Held:
-    """Entries of one stream, oldest first, in `most_bytes` of memory.
+    """Entries of one stream in the order in which they were queued, in `most_bytes` of memory.
 
     Those that find no room are counted in `bare_events`: Redis alone has them.
     """
@@ -39,6 +38,9 @@ class Held:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __contains__(self, entry_id: bytes) -> bool:
+        return entry_id in self._entries
 
     @property
     def ids(self) -> list[bytes]:
@@ -74,14 +76,6 @@ class Held:
         if entry is not None:
             self._bytes -= len(entry.content) + _ENTRY_BYTES
         self._tell()
-
-    def replace(self, gone: Sequence[bytes], added: Sequence[tuple[bytes, HeldEntry]]) -> None:
-        """Keep entries under the ids that they have in another stream, or in the same anew."""
-        for entry_id in gone:
-            self.forget(entry_id)
-        for entry_id, entry in added:
-            self.add(entry_id, entry)
-        self._entries = OrderedDict(sorted(self._entries.items(), key=lambda one: place_of(one[0])))
 
     def _tell(self) -> None:
         self.metrics.held_bytes.set(self._bytes)

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from data.redis import queue_scripts as scripts
-from data.redis.client import Client, RedisConnection
+from data.redis.client import Client, RedisConnection, RedisUnavailable
 from telemetry.queue_metrics import QueueMetrics
 
 GROUP = "ledger"
@@ -29,6 +29,8 @@ _TAKE_ENTRIES = 1_000
 # An entry that went down with so many workers is handed out alone.
 _SUSPECT_TIMES = 2
 _SPREAD = 500
+# Each may hold a whole request, and nothing else is done meanwhile.
+_REPLAY_LETTERS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,24 +135,24 @@ class Queue:
         """
         most = self.limits.events if is_bounded else 2**53
         arguments = [part for entry in entries for part in entry]
-        token, *ids = await self._run(scripts.APPEND, most, *arguments)
+        token, *ids = await self.run(scripts.APPEND, most, *arguments)
         return token, ids
 
     async def take(self, worker: str) -> list[Delivery]:
         """New entries for a worker, the oldest first; none where none wait."""
         bounds = (_TAKE_EVENTS, _TAKE_BYTES, _TAKE_ENTRIES)
-        return _deliveries(await self._run(scripts.TAKE, worker, *bounds))
+        return _deliveries(await self.run(scripts.TAKE, worker, *bounds))
 
     async def reclaim(self, worker: str, idle_seconds: float) -> list[Delivery]:
         """Entries whose worker has not renewed them for so long, for this worker now."""
         bounds = (_TAKE_EVENTS, _TAKE_BYTES, _TAKE_ENTRIES)
         idle = int(idle_seconds * 1000)
-        return _deliveries(await self._run(scripts.RECLAIM, worker, *bounds, idle, _SUSPECT_TIMES))
+        return _deliveries(await self.run(scripts.RECLAIM, worker, *bounds, idle, _SUSPECT_TIMES))
 
     async def settle(self, settled: Sequence[Delivery]) -> int:
-        """Take committed entries out; how many of them nobody had taken out before."""
+        """Take committed entries out; how many events of those nobody had taken out before."""
         pairs = [part for one in settled for part in (one.entry_id, one.events)]
-        count: int = await self._run(scripts.SETTLE, *pairs)
+        count: int = await self.run(scripts.SETTLE, *pairs)
         return count
 
     async def bury(self, delivery: Delivery, letters: Sequence[Letter]) -> bool:
@@ -161,11 +163,11 @@ class Queue:
             for part in (letter.events, letter.content, letter.reason, delivery.times)
         ]
         place = (self.limits.dead_letters, delivery.entry_id, delivery.events)
-        return bool(await self._run(scripts.BURY, *place, *parts))
+        return bool(await self.run(scripts.BURY, *place, *parts))
 
     async def renew(self, worker: str, in_hand: Sequence[bytes]) -> None:
         """Say that a worker lives and still works on these entries."""
-        await self._run(scripts.RENEW, worker, *in_hand)
+        await self.run(scripts.RENEW, worker, *in_hand)
 
     async def give_back(
         self, worker: str, deliveries: Sequence[Delivery], idle_seconds: float
@@ -175,15 +177,15 @@ class Queue:
         Whoever reclaims what has been idle for `idle_seconds` gets them at once.
         """
         pairs = [part for one in deliveries for part in (one.entry_id, max(one.times - 1, 0))]
-        await self._run(scripts.GIVE_BACK, worker, int(idle_seconds * 1000), *pairs)
+        await self.run(scripts.GIVE_BACK, worker, int(idle_seconds * 1000), *pairs)
 
     async def leave(self, worker: str) -> None:
         """Say that a worker has ended."""
-        await self._run(scripts.LEAVE, worker)
+        await self.run(scripts.LEAVE, worker)
 
     async def state(self) -> QueueState:
         """The queue as it is now."""
-        return _state(await self._run(scripts.STATE, WORKER_SECONDS))
+        return _state(await self.run(scripts.STATE, WORKER_SECONDS))
 
     async def look(self) -> tuple[QueueState, Mapping[str, Any]]:
         """The queue as it is now, and what its Redis says of itself: both of one server."""
@@ -196,8 +198,19 @@ class Queue:
         return _state(state), {name: value for one in sections for name, value in one.items()}
 
     async def replay(self, letter_ids: Sequence[str]) -> int:
-        """Queue dead letters anew, as many as there is room for; how many that were."""
-        count: int = await self._run(scripts.REPLAY, self.limits.events, *letter_ids)
+        """Queue dead letters anew, as many as there is room for; how many that were.
+
+        Raises `RedisUnavailable` where it is not known of any.
+        """
+        count = 0
+        for start in range(0, len(letter_ids), _REPLAY_LETTERS):
+            some = letter_ids[start : start + _REPLAY_LETTERS]
+            try:
+                count += await self.run(scripts.REPLAY, self.limits.events, *some)
+            except RedisUnavailable:
+                if not count:
+                    raise
+                break
         return count
 
     async def missing(self, entry_ids: Sequence[bytes]) -> set[bytes]:
@@ -205,10 +218,11 @@ class Queue:
         missing: set[bytes] = set()
         for start in range(0, len(entry_ids), _SPREAD):
             some = entry_ids[start : start + _SPREAD]
-            missing.update(await self._run(scripts.MISSING, *some))
+            missing.update(await self.run(scripts.MISSING, *some))
         return missing
 
-    async def _run(self, script: str, *arguments: Any) -> Any:
+    async def run(self, script: str, *arguments: Any) -> Any:
+        """What one of the scripts answers."""
         async with self.redis.using() as client:
             return await client.eval(*self._call(script, *arguments))
 

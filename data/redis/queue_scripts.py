@@ -112,13 +112,14 @@ return taken
 """
 )
 
-# For each entry its id and its events: it is committed and goes.
+# For each entry its id and its events: it is committed and goes. How many events that were.
 SETTLE = (
     _PREPARE
     + """
 local settled = 0
 for at = 3, #ARGV, 2 do
-    if remove(ARGV[at], tonumber(ARGV[at + 1])) then settled = settled + 1 end
+    local events = tonumber(ARGV[at + 1])
+    if remove(ARGV[at], events) then settled = settled + events end
 end
 return settled
 """
@@ -217,6 +218,41 @@ for at = 3, #ARGV do
     end
 end
 return missing
+"""
+)
+
+# ARGV[3]: where to begin, as XRANGE takes it; ARGV[4], ARGV[5]: so many dead letters and bytes at
+# the most, but one of any size. The letters as XRANGE gives them, and 1 where there are more.
+LETTERS = (
+    _KEYS
+    + """
+local found, bytes, start = {}, 0, ARGV[3]
+while true do
+    -- One by one: those that are too many need not be fetched.
+    local letter = redis.call('XRANGE', dead, start, '+', 'COUNT', 1)[1]
+    if not letter then return {found, 0} end
+    for _, part in ipairs(letter[2]) do bytes = bytes + #part end
+    if #found > 0 and (#found >= tonumber(ARGV[4]) or bytes > tonumber(ARGV[5])) then
+        return {found, 1}
+    end
+    found[#found + 1] = letter
+    start = '(' .. letter[1]
+end
+"""
+)
+
+# ARGV[3]: the ids of so many dead letters, oldest first.
+LETTER_IDS = (
+    _KEYS
+    + """
+local ids, start = {}, '-'
+while #ids < tonumber(ARGV[3]) do
+    local letter = redis.call('XRANGE', dead, start, '+', 'COUNT', 1)[1]
+    if not letter then break end
+    ids[#ids + 1] = letter[1]
+    start = '(' .. letter[1]
+end
+return ids
 """
 )
 

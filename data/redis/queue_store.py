@@ -96,9 +96,9 @@ class QueueStore:
         if reason:
             raise self._away(reason, count)
 
-    def _away(self, reason: str, count: int) -> StoreAway:
+    def _away(self, reason: str, count: int, *, is_unknown: bool = False) -> StoreAway:
         self.metrics.appended["unavailable"].inc(count)
-        return StoreAway(reason)
+        return StoreAway(reason, is_unknown=is_unknown)
 
     async def run_lane(self) -> None:
         """Queue group after group, until the store closes and all are queued."""
@@ -114,9 +114,9 @@ class QueueStore:
             except Exception as error:
                 # A lane that ends would strand all to come.
                 log.exception("queue.append.failed")
-                _fail(group, StoreAway(f"the queue was cut off: {error!r}"))
+                _fail(group, StoreAway(f"the queue was cut off: {error!r}", is_unknown=True))
             except asyncio.CancelledError:
-                _fail(group, StoreAway("the service was stopped"))
+                _fail(group, StoreAway("the service was stopped", is_unknown=True))
                 raise
 
     def _next_group(self) -> list[_Request]:
@@ -137,7 +137,9 @@ class QueueStore:
                 [(one.entry.events, one.entry.content) for one in group]
             )
         except RedisUnavailable as error:
-            _fail(group, self._away(str(error), sum(one.entry.events for one in group)))
+            count = sum(one.entry.events for one in group)
+            is_unknown = not isinstance(error, RedisRefused)
+            _fail(group, self._away(str(error), count, is_unknown=is_unknown))
             return
         # Where it is another stream's token, the next look finds all that this stream lacks.
         held.token = held.token or token
@@ -162,8 +164,8 @@ class QueueStore:
         try:
             # A Redis that is back may have lost what is held here.
             await self.watch.look()
-        except RedisUnavailable:
-            await self.watch.hand_over()
+        except RedisUnavailable as error:
+            await self.watch.hand_over(str(error))
 
 
 def _fail(group: list[_Request], error: Exception) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic
 
 import structlog
 
@@ -52,78 +53,92 @@ class QueueWatch:
     state: QueueState | None = None
     durability: Durability | None = None
     held: Held = field(init=False)
+    # Ids of what is held and not in the stream: it is to be queued anew.
+    _lost: list[bytes] = field(default_factory=list)
     _problem_told: str | None = None
 
     def __post_init__(self) -> None:
         self.held = Held(self.metrics, self.pace.held_bytes)
 
     async def run(self) -> None:
-        """Look at the queue over and over, until cancelled."""
+        """Look at the queue over and over, until cancelled.
+
+        What is held is committed from here where Redis stays away or does not take it back.
+        """
+        well_at, reason = monotonic(), ""
         while True:
             try:
-                await self._until_available()
+                if monotonic() - well_at >= self.pace.rescue_seconds:
+                    well_at = monotonic()
+                    await self.hand_over(reason)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self.pace.rescue_seconds):
+                        await self.queue.redis.until_available()
                 await self.look()
+                well_at = monotonic()
             except RedisRefused as error:
-                self._tell_problem(f"Redis does not let itself be looked at: {error}")
-            except RedisUnavailable:
-                pass  # it is said elsewhere
+                reason = str(error)
+                self._tell_problem(f"Redis does not take what it is told: {error}")
+            except RedisUnavailable as error:
+                reason = str(error)  # it is said elsewhere
             except Exception:
                 log.exception("queue.look.failed")
             await asyncio.sleep(self.pace.look_seconds)
-
-    async def _until_available(self) -> None:
-        """Return when Redis answers; commit what is held if that takes long."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.pace.rescue_seconds):
-                    await self.queue.redis.until_available()
-                    return
-            await self.hand_over()
 
     async def look(self) -> None:
         """Look at the queue once; raises `RedisUnavailable`."""
         state, info = await self.queue.look()
         durability, before = durability_of(info), self.durability
-        is_other_run = before is not None and before.run_id != durability.run_id
-        is_other_stream = bool(self.held.token) and state.token != self.held.token
-        if len(self.held) and (is_other_run or is_other_stream):
-            # Before anything else of this look is believed: if it fails, the next one tries again.
-            await self._give_again(is_other_stream)
-        elif is_other_stream:
-            self.held.token = state.token
+        await self._find_lost(state, before is not None and before.run_id != durability.run_id)
+        # Before anything else of this look is believed: if it fails, the next one goes on with it.
+        if self._lost:
+            await self._give_again()
         else:
             self.held.release(state)
         self.state, self.durability = state, durability
         self._tell_problem(durability.problem)
         show_state(self.metrics, state)
 
-    async def _give_again(self, is_other_stream: bool) -> None:
+    async def _find_lost(self, state: QueueState, is_other_run: bool) -> None:
+        """Note what is held and not in the stream."""
+        # What another store has taken meanwhile is not held any more.
+        self._lost = [one for one in self._lost if one in self.held]
+        if self.held.token and state.token != self.held.token:
+            # Even where it has such an id: another stream may have given it to something else.
+            self._lost, self.held.token = self.held.ids, state.token
+        elif is_other_run and len(self.held):
+            noted = set(self._lost)
+            missing = await self.queue.missing([one for one in self.held.ids if one not in noted])
+            self._lost += [one for one in self.held.ids if one in missing]
+
+    async def _give_again(self) -> None:
         """Queue anew what the stream does not have. What a worker had taken out comes twice."""
-        ids, token = self.held.ids, self.held.token
-        # Another stream may have given one of these ids to something else.
-        missing = set(ids) if is_other_stream else await self.queue.missing(ids)
-        lost = [entry_id for entry_id in ids if entry_id in missing]
-        for start in range(0, len(lost), _REAPPEND_ENTRIES):
-            some = lost[start : start + _REAPPEND_ENTRIES]
+        count = len(self._lost)
+        while some := self._lost[:_REAPPEND_ENTRIES]:
             entries = [self.held.get(entry_id) for entry_id in some]
             token, given = await self.queue.append(
                 [(one.events, one.content) for one in entries], is_bounded=False
             )
-            new = [(one, entry) for one, entry in zip(given, entries, strict=True) if one]
-            self.held.replace(some, new)
-        self.held.token = token
-        self.metrics.reappended.inc(len(lost))
+            self.held.token = self.held.token or token
+            del self._lost[: len(some)]
+            for old, new, entry in zip(some, given, entries, strict=True):
+                self.held.forget(old)
+                if new is not None:
+                    self.held.add(new, entry)
+            self.metrics.reappended.inc(len(some))
         log.warning(
             "queue.given_again",
-            entries=len(lost),
-            of=len(ids),
+            entries=count,
+            held=len(self.held),
             # Nobody could give these again.
             bare_events=self.held.bare_events,
-            whole_stream=is_other_stream,
         )
 
-    async def hand_over(self) -> None:
-        """Let another store take what is held; what it does not take stays."""
+    async def hand_over(self, reason: str) -> None:
+        """Let another store take what is held; what it does not take stays.
+
+        `reason` says why Redis does not keep it.
+        """
         handed, ids = 0, self.held.ids
         for start in range(0, len(ids), _HAND_OVER_ENTRIES):
             some = ids[start : start + _HAND_OVER_ENTRIES]
@@ -135,7 +150,7 @@ class QueueWatch:
                 log.warning("queue.not_handed_over", entries=len(self.held), reason=failure)
                 break
         if handed:
-            log.warning("queue.handed_over", entries=handed, reason="Redis is away")
+            log.warning("queue.handed_over", entries=handed, reason=reason)
 
     async def _rescue(self, entry_id: bytes) -> str | None:
         """Hand one entry over; why that failed, or None."""

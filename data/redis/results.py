@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from secrets import token_hex
@@ -19,13 +19,15 @@ import msgspec
 import structlog
 
 from data.cache import OF_THE_PAST, Entry, Question
+from data.queries import Watermark
 from data.redis.client import RedisConnection, RedisUnavailable
+from data.redis.result_scripts import ASK, DROP, KEEP, MARK, RELEASE, RENEW
 from data.shared_results import NOBODY, Told, Turn
 
 log = structlog.get_logger()
 
 # Goes up with every change of what is written there, or of what a key stands for.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # Rows longer than this are compressed; what is still longer than the other is not shared.
 COMPRESSED_BYTES = 4_096
 MOST_BYTES = 1_048_576
@@ -33,6 +35,8 @@ MOST_BYTES = 1_048_576
 _LONG_BYTES = 100_000
 # How many entries one script drops: a script holds up everybody else.
 _DROPPED_AT_ONCE = 500
+# How long marks of drops, and indexes, outlive what was kept last: as long as any entry.
+_MILLISECONDS = round(1000 * OF_THE_PAST.stale)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -42,63 +46,6 @@ _Call = tuple[tuple[str, ...], tuple[str | bytes | int, ...]]
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-
-# Entry, turn and epoch; the position that is needed, the one at hand, a token and milliseconds.
-# Gives what to do, the entry if it is newer than the one at hand, and the epoch. `pcall`: where
-# there is no memory for the turn, what is there can still be read.
-_ASK = """
-local found = redis.call('HMGET', KEYS[1], 'position', 'entry')
-local position, entry = tonumber(found[1] or '-1'), found[2]
-local epoch = redis.call('GET', KEYS[3])
-if position <= tonumber(ARGV[2]) then entry = false end
-if position >= tonumber(ARGV[1]) and entry then return {'found', entry, epoch} end
-local taken = redis.pcall('SET', KEYS[2], ARGV[3], 'NX', 'PX', ARGV[4])
-if type(taken) == 'table' and taken.err then return {'alone', entry, epoch} end
-return {taken and 'mine' or 'busy', entry, epoch}
-"""
-
-# Entry, turn, epoch, the index of a site and that of all sites; the entry, its position, its
-# milliseconds, the token, the epoch in which it was begun, its digest, and the site's.
-_KEEP = """
-local is_ours = redis.call('GET', KEYS[2]) == ARGV[4]
-if (redis.call('GET', KEYS[3]) or '') == ARGV[5] then
-    local kept = tonumber(redis.call('HGET', KEYS[1], 'position') or '-1')
-    if tonumber(ARGV[2]) >= kept then
-        local time = redis.call('TIME')
-        local now = time[1] * 1000 + math.floor(time[2] / 1000)
-        local gone = now + tonumber(ARGV[3])
-        redis.call('ZADD', KEYS[4], gone, ARGV[6])
-        redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
-        redis.call('PEXPIRE', KEYS[4], ARGV[8])
-        redis.call('ZADD', KEYS[5], now + tonumber(ARGV[8]), ARGV[7])
-        redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now)
-        redis.call('PEXPIRE', KEYS[5], ARGV[8])
-        redis.call('HSET', KEYS[1], 'position', ARGV[2], 'entry', ARGV[1])
-        redis.call('PEXPIRE', KEYS[1], ARGV[3])
-    end
-end
-if is_ours then redis.call('DEL', KEYS[2]) end
-"""
-
-_RENEW = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-"""
-
-_RELEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
-"""
-
-# The index of a site; what the keys of its entries begin with, and how many to drop at the most.
-# Gives the digests of those that were there, and whether there are more.
-_DROP = """
-local digests = redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[2]) - 1)
-local dropped = {}
-for _, digest in ipairs(digests) do
-    if redis.call('DEL', ARGV[1] .. digest) == 1 then table.insert(dropped, digest) end
-    redis.call('ZREM', KEYS[1], digest)
-end
-return {dropped, redis.call('ZCARD', KEYS[1])}
-"""
 
 
 class _Written(msgspec.Struct, array_like=True):
@@ -117,15 +64,21 @@ class _Written(msgspec.Struct, array_like=True):
 class RedisResults:
     """`SharedResults` in Redis. `space` tells apart what must not be mixed: ledgers and releases.
 
-    `on_drop` is called where another process has dropped results and it was not heard.
+    `on_drop` is called where another process has dropped results and it was not heard. `newest` is
+    the batch up to which answers of this process rest on the ledger, at least.
     """
 
     redis: RedisConnection
     space: str
+    newest: Callable[[], Watermark | None] = lambda: None
     on_drop: Callable[[], None] = lambda: None
     turn_seconds: float = 3.0
     renew_seconds: float = 1.0
-    _epoch: bytes | None = None
+    retry_seconds: float = 1.0
+    # The mark of the last drop of all processes, as far as was heard.
+    _last: bytes = b"none"
+    # Sites that Redis does not know yet to be dropped; None for all of them.
+    _undone: set[str | None] = field(default_factory=set)
 
     @property
     def is_available(self) -> bool:
@@ -136,63 +89,106 @@ class RedisResults:
         self, questions: Sequence[Question], own: Sequence[int], token: str
     ) -> list[Told]:
         """For each question what to do, in one exchange with Redis."""
+        nobody = [NOBODY] * len(questions)
+        if self._undone:
+            return nobody
         milliseconds = round(1000 * self.turn_seconds)
         calls: list[_Call] = []
         for question, position in zip(questions, own, strict=True):
-            keys = (self._entry(question), self._turn(question), self._key("epoch"))
-            calls.append((keys, (question.version, position, token, milliseconds)))
-        answers = await self._run(_ASK, calls)
+            keys = (self._entry(question), self._turn(question), self._key("drops"))
+            more = (_site(question.site_id), self._last, _MILLISECONDS)
+            calls.append((keys, (question.version, position, token, milliseconds, *more)))
+        answers = await self._run(ASK, calls)
         if answers is None:
-            return [NOBODY] * len(questions)
-        self._note_epoch(answers[-1][2])
+            return nobody
+        self._hear(answers[-1][2])
         is_long = any(text and len(text) > COMPRESSED_BYTES for _, text, _ in answers)
         return await _apart(is_long, _told_all, list(zip(questions, answers, strict=True)))
 
-    def _note_epoch(self, epoch: bytes | None) -> None:
-        epoch = epoch or b""
-        before, self._epoch = self._epoch, epoch
-        if before is not None and before != epoch:
+    def _hear(self, last: bytes) -> None:
+        before, self._last = self._last, last
+        if before != last:
             self.on_drop()
+
+    async def look(self) -> tuple[int, int] | None:
+        """Position and id of the newest batch that entries rest on; hears of drops, too."""
+        try:
+            async with self.redis.using() as client:
+                found: Any = await client.hmget(self._key("drops"), "last", "position", "batch")
+        except RedisUnavailable:
+            return None
+        last, position, batch = found
+        # Where nothing is known there, nothing is known to have been dropped.
+        if last is not None:
+            self._hear(last)
+        return None if position is None else (int(position), int(batch))
 
     async def keep(self, kept: Sequence[tuple[Question, Entry]], token: str) -> None:
         """Share entries; those that are too long only end their turn."""
-        begun = self._epoch or b""
-        index_milliseconds = round(1000 * OF_THE_PAST.stale)
+        begun, newest = self._last, self.newest()
+        batch = (newest.position, newest.batch_id) if newest else (0, 0)
         is_long = any(entry.size > _LONG_BYTES for _, entry in kept)
         calls: list[_Call] = []
-        too_long: list[Question] = []
+        others: list[Question] = []
         for question, position, text in await _apart(is_long, _write_all, kept):
-            if len(text) > MOST_BYTES:
-                too_long.append(question)
+            if self._undone or len(text) > MOST_BYTES:
+                others.append(question)
                 continue
             site = _site(question.site_id)
             keys = (
-                *(self._entry(question), self._turn(question), self._key("epoch")),
+                *(self._entry(question), self._turn(question), self._key("drops")),
                 *(self._key(f"site:{site}"), self._key("sites")),
             )
             milliseconds = round(1000 * question.lifetimes.stale)
-            more = (begun, question.key.hex(), site, index_milliseconds)
+            more = (begun, question.key.hex(), site, _MILLISECONDS, *batch)
             calls.append((keys, (text, position, milliseconds, token, *more)))
-        await self._run(_KEEP, calls)
-        await self.release(too_long, token)
+        await self._run(KEEP, calls)
+        await self.release(others, token)
 
     async def renew(self, questions: Sequence[Question], token: str) -> None:
         """Give the turns their full time again."""
         milliseconds = round(1000 * self.turn_seconds)
-        await self._run(_RENEW, [((self._turn(one),), (token, milliseconds)) for one in questions])
+        await self._run(RENEW, [((self._turn(one),), (token, milliseconds)) for one in questions])
 
     async def release(self, questions: Sequence[Question], token: str) -> None:
         """End turns."""
-        await self._run(_RELEASE, [((self._turn(one),), (token,)) for one in questions])
+        await self._run(RELEASE, [((self._turn(one),), (token,)) for one in questions])
 
     async def drop(self, site_id: str | None) -> set[bytes]:
         """Forget entries, and let nothing be shared that was begun before."""
+        self._undone.add(site_id)
+        return await self._drop_undone()
+
+    async def finish_drops(self) -> bool:
+        """Return when Redis knows of all drops; whether it did not at once."""
+        was_undone = bool(self._undone)
+        while self._undone:
+            await asyncio.sleep(self.retry_seconds)
+            await self.redis.until_available()
+            await self._drop_undone()
+        return was_undone
+
+    async def _drop_undone(self) -> set[bytes]:
+        dropped: set[bytes] = set()
+        for site_id in list(self._undone):
+            if await self._mark(site_id):
+                self._undone.discard(site_id)
+            # Also where there is no memory for the mark.
+            dropped |= await self._drop_entries(site_id)
+        return dropped
+
+    async def _mark(self, site_id: str | None) -> bool:
+        mark = token_hex(8).encode()
+        site = "" if site_id is None else _site(site_id)
+        if await self._run(MARK, [((self._key("drops"),), (site, mark, _MILLISECONDS))]) is None:
+            return False
         # Our own drop is no news to us.
-        self._epoch = token_hex(8).encode()
-        milliseconds = round(1000 * OF_THE_PAST.stale)
+        self._last = mark
+        return True
+
+    async def _drop_entries(self, site_id: str | None) -> set[bytes]:
         try:
             async with self.redis.using() as client:
-                await client.set(self._key("epoch"), self._epoch, px=milliseconds)
                 found: Any = await client.zrange(self._key("sites"), 0, -1)
         except RedisUnavailable:
             return set()
@@ -207,7 +203,7 @@ class RedisResults:
 
     async def _drop_some(self, site: str) -> tuple[list[bytes], bool]:
         arguments = (self._key(f"entry:{site}:"), _DROPPED_AT_ONCE)
-        found = await self._run(_DROP, [((self._key(f"site:{site}"),), arguments)])
+        found = await self._run(DROP, [((self._key(f"site:{site}"),), arguments)])
         return (found[0][0], bool(found[0][1])) if found else ([], False)
 
     async def _run(self, script: str, calls: Sequence[_Call]) -> list[Any] | None:
@@ -247,7 +243,7 @@ def _told_all(answers: Sequence[tuple[Question, Any]]) -> list[Told]:
     return [_told(question, *one) for question, one in answers]
 
 
-def _told(question: Question, turn: bytes, text: bytes | None, _: bytes | None) -> Told:
+def _told(question: Question, turn: bytes, text: bytes | None, _: bytes) -> Told:
     entry = _read(question, text) if text else None
     told = Turn[turn.decode().upper()]
     if told is Turn.FOUND and entry is None:

@@ -6,8 +6,8 @@ Whatever is cut off is done once more: ids are honoured for ever, so nothing cou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,16 +25,15 @@ from data.events import Event, Rejection
 from data.postgres.append import Append, Appended
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from data.postgres.lookout import Lookout
+from data.slots import locked
 from data.spool.records import Damage, Record, Unreadable, decode_head, read_records
 from data.spool.segments import (
     append_durably,
     folders_with_segments,
     keep_place,
-    locked,
     read_place,
     remove_segment,
     segments_in,
-    set_aside,
 )
 from data.spool.store import Spool
 
@@ -77,32 +76,22 @@ class Drain:
     pace: DrainPace = field(default_factory=DrainPace)
     _is_idle: asyncio.Event = field(default_factory=asyncio.Event)
     _drained: int = 0
-    _failure: str | None = None
+    # What was told of places that fail, so that it is told once.
+    _failures: dict[Path, str] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Drain whatever is there or comes, until cancelled."""
         while True:
             self._is_idle.clear()
-            try:
-                await self.drain()
-            except Exception as error:  # noqa: BLE001 - draining must outlive any failure
-                self._tell_failure(error)
+            if not await self._attempt(self.spool.folder.parent, self.drain()):
                 await asyncio.sleep(self.pace.longest_wait_seconds)
                 continue
-            self._failure = None
             self._tell_end()
             if self.spool.held_bytes == 0:
                 self._is_idle.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.pace.look_seconds):
                     await self.spool.holds.wait()
-
-    def _tell_failure(self, error: Exception) -> None:
-        """Once for each that is new: it is tried again every few seconds."""
-        if repr(error) != self._failure:
-            self._failure = repr(error)
-            expected = isinstance(error, OSError)
-            log.error("spool.drain.failed", error=str(error), exc_info=None if expected else error)
 
     def _tell_end(self) -> None:
         if self._drained:
@@ -116,62 +105,87 @@ class Drain:
                 async with asyncio.timeout(self.pace.farewell_seconds):
                     await self._is_idle.wait()
 
-    async def drain(self) -> None:
-        """Drain this process's folder, then those that no process works in."""
-        spool = self.spool
-        await self._drain_folder(spool.folder)
-        for folder in await spool.in_thread(partial(folders_with_segments, spool.folder.parent)):
-            if folder == spool.folder:
-                continue
-            with ExitStack() as stack:
-                if stack.enter_context(locked(folder)):
-                    log.warning("spool.folder.adopted", folder=str(folder))
-                    await self._drain_folder(folder)
+    async def drain(self) -> bool:
+        """Drain this process's folder, then those that no process works in.
 
-    async def _drain_folder(self, folder: Path) -> None:
-        while segments := await self.spool.in_thread(partial(segments_in, folder)):
+        False where something could not be drained; the rest is, all the same.
+        """
+        own = self.spool.folder
+        is_done = await self._attempt(own, self._drain_folder(own))
+        for folder in await self.spool.in_thread(partial(folders_with_segments, own.parent)):
+            if folder != own:
+                is_done &= await self._attempt(folder, self._adopt(folder))
+        return is_done
+
+    async def _attempt(self, place: Path, work: Awaitable[bool]) -> bool:
+        """Whether the work on a file or a folder was done; a failure is told once."""
+        try:
+            is_done = await work
+        except Exception as error:  # noqa: BLE001 - draining must outlive any failure
+            self._tell_failure(place, error)
+            return False
+        self._failures.pop(place, None)
+        return is_done
+
+    def _tell_failure(self, place: Path, error: Exception) -> None:
+        if repr(error) != self._failures.get(place):
+            self._failures[place] = repr(error)
+            trace = None if isinstance(error, OSError) else error
+            log.error("spool.drain.failed", place=str(place), error=str(error), exc_info=trace)
+
+    async def _adopt(self, folder: Path) -> bool:
+        with locked(folder) as is_free:
+            if not is_free:
+                return True
+            if await self.spool.in_thread(partial(_left_in, folder, self._failures)):
+                log.warning("spool.folder.adopted", folder=str(folder))
+            return await self._drain_folder(folder)
+
+    async def _drain_folder(self, folder: Path) -> bool:
+        failed = set[Path]()
+        while segments := await self.spool.in_thread(partial(_left_in, folder, failed)):
             await self.lookout.until_back()
             segment = segments[0]
             await self.spool.in_thread(partial(self._seal, segment))
-            await self._drain_segment(segment)
+            if not await self._attempt(segment, self._drain_segment(segment)):
+                failed.add(segment)
             await self.spool.take_stock()
+        return not failed
 
     def _seal(self, segment: Path) -> None:
         if self.spool.writer.current == segment:
             self.spool.writer.seal()
 
-    async def _drain_segment(self, segment: Path) -> None:
+    async def _drain_segment(self, segment: Path) -> bool:
         spool = self.spool
         content = await spool.in_thread(segment.read_bytes)
         try:
             decode_head(content)
         except Unreadable as error:
-            await self._give_up(segment, len(content), str(error))
-            return
+            # An empty one: its maker was killed before it wrote anything.
+            if content:
+                await self._keep_damaged(segment, content, str(error))
+        else:
+            await self._commit_all(segment, content)
+        await spool.in_thread(partial(remove_segment, segment))
+        return True
+
+    async def _commit_all(self, segment: Path, content: bytes) -> None:
+        spool = self.spool
         place = await spool.in_thread(partial(read_place, segment))
         while batch := await spool.in_thread(partial(_next_batch, content, place, self.pace)):
             for stretch in batch.damaged:
-                await self._keep_damaged(segment, stretch)
+                await self._keep_damaged(segment, stretch, "its checksums do not fit")
             if batch.items:
                 await self._commit(segment.parent, batch.items)
             place = batch.end
             await spool.in_thread(partial(keep_place, segment, place))
-        await spool.in_thread(partial(remove_segment, segment))
 
-    async def _give_up(self, segment: Path, size: int, reason: str) -> None:
-        if not size:
-            # Its maker was killed before it wrote anything.
-            await self.spool.in_thread(partial(remove_segment, segment))
-            return
-        aside = await self.spool.in_thread(partial(set_aside, segment))
-        self.spool.metrics.damaged_bytes.inc(size)
-        log.error("spool.segment.damaged", kept=str(aside), bytes=size, reason=reason)
-
-    async def _keep_damaged(self, segment: Path, stretch: bytes) -> None:
+    async def _keep_damaged(self, segment: Path, stretch: bytes, reason: str) -> None:
         aside = segment.with_suffix(".damaged")
         await self.spool.in_thread(partial(append_durably, aside, stretch))
         self.spool.metrics.damaged_bytes.inc(len(stretch))
-        log.error("spool.segment.damaged", kept=str(aside), bytes=len(stretch))
+        log.error("spool.segment.damaged", kept=str(aside), bytes=len(stretch), reason=reason)
 
     async def _commit(self, folder: Path, items: Sequence[Event | Rejection]) -> None:
         """Commit, as often as it takes; what the ledger refuses is found and set aside."""
@@ -225,6 +239,10 @@ class Drain:
 def _tell(attempt: RetryCallState) -> None:
     error = attempt.outcome.exception() if attempt.outcome else None
     log.warning("spool.drain.waits", attempt=attempt.attempt_number, error=str(error))
+
+
+def _left_in(folder: Path, failed: Container[Path]) -> list[Path]:
+    return [segment for segment in segments_in(folder) if segment not in failed]
 
 
 def _next_batch(content: bytes, place: int, pace: DrainPace) -> _Batch | None:

@@ -1,4 +1,4 @@
-"""The spool's files: folders that one process works in at a time, and the segments in them.
+"""The spool's files: the segments in a slot of one process, and what stands beside them.
 
 Everything here blocks and is called from the spool's own thread.
 """
@@ -6,56 +6,17 @@ Everything here blocks and is called from the spool's own thread.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from data.spool.records import HEAD_BYTES, encode_head
 
-MAX_FOLDERS = 64
 _SUFFIX = ".segment"
 _NAMES = "[0-9]" * 12 + _SUFFIX
-
-
-class NoFolder(Exception):
-    """The folder of the spool cannot be used; the message says why."""
-
-
-@contextmanager
-def take_folder(root: Path) -> Iterator[Path]:
-    """A folder that no other process uses: the first free one of 0, 1, 2, ..."""
-    with ExitStack() as stack:
-        try:
-            folder = _first_free(root, stack)
-        except OSError as error:
-            raise NoFolder(f"{root} cannot be used: {error.strerror}") from error
-        yield folder
-
-
-def _first_free(root: Path, stack: ExitStack) -> Path:
-    for number in range(MAX_FOLDERS):
-        folder = root / str(number)
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if stack.enter_context(locked(folder)):
-            return folder
-    raise NoFolder(f"{MAX_FOLDERS} processes use folders in {root}")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Whether the folder is ours until the block is left; the lock ends with its process."""
-    with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def segments_in(folder: Path) -> list[Path]:
@@ -91,14 +52,6 @@ def remove_segment(segment: Path) -> None:
     # In this order: a place that outlived its segment could be taken for that of another.
     _place(segment).unlink(missing_ok=True)
     segment.unlink()
-
-
-def set_aside(segment: Path) -> Path:
-    """Take a segment that can't be read out of the way; where it is now."""
-    aside = segment.with_suffix(".damaged")
-    segment.rename(aside)
-    sync_folder(segment.parent)
-    return aside
 
 
 def _place(segment: Path) -> Path:

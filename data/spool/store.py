@@ -24,8 +24,9 @@ import structlog
 from data.events import Event, Rejection
 from data.intake import StoreAway, StoreFull, Taken
 from data.postgres.engine import LedgerRefused
+from data.slots import take_slot
 from data.spool.records import HEAD_BYTES, Unreadable, decode_head, encode_record
-from data.spool.segments import SegmentWriter, segments_in, take_folder
+from data.spool.segments import SegmentWriter, segments_in
 from telemetry.spool_metrics import SpoolMetrics
 
 log = structlog.get_logger()
@@ -144,7 +145,7 @@ class Spool:
                 # Shielded: a client that goes away leaves its record to the others' group.
                 await asyncio.shield(request.answer)
         except TimeoutError as error:
-            raise StoreAway("the disk of the spool does not answer") from error
+            raise StoreAway("the disk of the spool does not answer", is_unknown=True) from error
         return Taken(None)
 
     def _admit(self, record: bytes) -> None:
@@ -202,7 +203,7 @@ class Spool:
                 request.answer.set_exception(
                     StoreFull(f"the spool has no room: {reason}", _RETRY_SECONDS)
                     if is_no_room
-                    else StoreAway(f"the disk of the spool fails: {reason}")
+                    else StoreAway(f"the disk of the spool fails: {reason}", is_unknown=True)
                 )
                 # Not everybody still waits for it.
                 request.answer.exception()
@@ -275,11 +276,11 @@ def _try_disk(folder: Path) -> None:
 async def open_spool(
     root: Path, *, limits: SpoolLimits, clock: Callable[[], datetime], metrics: SpoolMetrics
 ) -> AsyncIterator[Spool]:
-    """A spool in a folder of this process below `root`, with what an earlier one left there.
+    """A spool in a slot of this process below `root`, with what an earlier one left there.
 
-    Raises `NoFolder`.
+    Raises `NoSlot`.
     """
-    with take_folder(root) as folder:
+    with take_slot(root) as folder:
         spool = Spool(folder, limits, clock, metrics)
         await spool.take_stock()
         writing = asyncio.create_task(spool.run(), name="spool-writer")

@@ -215,13 +215,20 @@ class VaultClient:
         return await self._ask(f"rewrap by the transit key {key}", rewrap, _ciphertext)
 
     async def transit_version(self) -> int:
-        """The newest version of the transit key."""
+        """The newest version of the transit key; raises `SecretsUnreadable` if it will not do."""
         key = self.address.transit_key
-        return await self._ask(
-            f"see the transit key {key}",
-            partial(self._hvac.secrets.transit.read_key, key),
-            lambda answer: int(answer["data"]["latest_version"]),
-        )
+
+        def parse(answer: Any) -> int:
+            # Vault takes a context for any key, and heeds it only for one that is derived.
+            if answer["data"]["derived"] is not True:
+                raise SecretsUnreadable(
+                    f"the transit key {key} is not derived, so what it encrypts belongs to no "
+                    "context: name another by VAULT_TRANSIT_KEY, which deploy/vault/setup.py makes"
+                )
+            return int(answer["data"]["latest_version"])
+
+        read = partial(self._hvac.secrets.transit.read_key, key)
+        return await self._ask(f"see the transit key {key}", read, parse)
 
     async def rotate_transit(self) -> None:
         """Add a version to the transit key."""

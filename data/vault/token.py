@@ -98,6 +98,6 @@ class Token:
 
     async def give_back(self) -> None:
         """End a token that a login of ours has made; a failure leaves it to end by itself."""
-        if self._login.is_app_role:
+        if self._login.is_app_role and self.serial:
             with suppress(VaultRefused, VaultUnavailable):
                 await self._client.revoke_token()

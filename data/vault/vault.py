@@ -79,6 +79,7 @@ class Vault(Secrets):
         self._metrics = metrics
         self._pace = pace
         self._wake = asyncio.Event()
+        self._client = client
         self._token = Token(client, login, metrics.token)
         self._stored = StoredSecrets(client)
         self._user = (
@@ -134,8 +135,10 @@ class Vault(Secrets):
         log.info("vault.opened", ends_at=self.state().ends_at)
 
     async def _get_everything(self) -> None:
-        await self._token.obtain()
+        if not self._token.serial:  # an attempt before this one may have got that far
+            await self._token.obtain()
         await self._stored.read()
+        await self._client.transit_version()
         if self._user is not None:
             await self._user.obtain(self._token.serial)
 
@@ -283,6 +286,6 @@ async def open_vault(
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
-            await vault.give_back()
     finally:
+        await vault.give_back()
         client.close()

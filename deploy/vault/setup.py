@@ -85,6 +85,12 @@ def _set_up(client: hvac.Client, options: argparse.Namespace) -> None:
     client.secrets.transit.create_key(
         options.transit_key, derived=True, key_type="aes256-gcm96", exportable=False
     )
+    if not client.secrets.transit.read_key(options.transit_key)["data"]["derived"]:
+        # Vault leaves a key alone that is there already.
+        sys.exit(
+            f"setup: there is a transit key {options.transit_key} that is not derived: pass "
+            "another name as --transit-key"
+        )
     client.sys.create_or_update_acl_policy(options.role, _policy(options))
     if "approle/" not in _listed(client.sys.list_auth_methods()):
         client.sys.enable_auth_method("approle")

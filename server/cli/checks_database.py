@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
-from data.columnar import is_taken
 from data.duckdb.copy_file import CopyInUse, CopyUnusable
 from data.duckdb.store import open_copy
 from data.event_store import StoreUnavailable
@@ -15,6 +14,7 @@ from data.postgres.feed import feed_state
 from data.postgres.ledger import Ledger, LedgerUrls, ledger_urls, open_ledger
 from data.postgres.migrate import pending
 from data.postgres.reads import Replica
+from data.slots import is_taken
 from server.cli.checks import Check, Status, problem_of
 from server.cli.rebuild import slots_in
 from server.cli.session import opened_address

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
 
 from data.admin_log import NOTHING, Break, Head
-from data.admin_log_head import FILE_NAME, read_head
+from data.admin_log_head import FILE_NAME, read_head, set_aside
 from data.postgres.admin_log import newest_head, prove, prove_head
 from data.postgres.engine import transaction
 from data.postgres.ledger import Ledger
@@ -18,6 +20,10 @@ _NAME = "admin log"
 _BROKEN = (
     "somebody went around the service: compare the table admin_log with a backup; "
     "docs/operations/admin-log.md says what else it can be"
+)
+_LOOK = (
+    f"compare the table admin_log with a backup, note its newest hash, then delete what is left of "
+    f"{FILE_NAME}; docs/operations/admin-log.md says more"
 )
 _KEEP = f"start the service on this machine: it keeps the log's end in {FILE_NAME}"
 
@@ -41,10 +47,21 @@ async def log_checks(settings: Settings) -> tuple[Check, LogFinding | None]:
     """The log, walked from its beginning and compared with the end that was kept."""
     try:
         async with opened_ledger(settings) as ledger:
+            trouble = _trouble(settings.home / FILE_NAME)
             finding = await _finding(ledger, settings)
     except Exception as error:  # noqa: BLE001 - raised again unless it is an expected one
         return problem_of(_NAME, error), None
-    return _check(finding), finding
+    return _check(finding, trouble), finding
+
+
+def _trouble(file: Path) -> str | None:
+    """What is wrong with the file that keeps the log's end."""
+    try:
+        read_head(file, UUID(int=0))
+    except (OSError, ValueError) as error:
+        return str(error)
+    aside = set_aside(file)
+    return f"{aside[0]} was damaged and put aside" if aside else None
 
 
 async def _finding(ledger: Ledger, settings: Settings) -> LogFinding:
@@ -64,9 +81,12 @@ async def _finding(ledger: Ledger, settings: Settings) -> LogFinding:
     return LogFinding(proof.entries, proof.newest, kept, broken)
 
 
-def _check(finding: LogFinding) -> Check:
+def _check(finding: LogFinding, trouble: str | None) -> Check:
     if finding.broken is not None:
         return Check(_NAME, Status.PROBLEM, str(finding.broken), _BROKEN)
+    if trouble is not None:
+        words = f"its chain is whole, but nothing tells whether its end was cut off: {trouble}"
+        return Check(_NAME, Status.PROBLEM, words, _LOOK)
     if not finding.entries:
         return Check(_NAME, Status.OK, "no entries yet")
     counted = "1 entry" if finding.entries == 1 else f"{finding.entries:,} entries"

@@ -8,6 +8,8 @@ from data.secret_errors import SecretsUnreadable, Undecipherable
 from data.vault.checkup import VaultCheckup, checkup
 from data.vault.client import VaultUnavailable
 from server.cli.checks import Check, Status, problem_of
+from server.cli.session import opened_secrets
+from server.production import UnfitForProduction, require_fit_urls
 from server.settings import Settings
 
 _DAY = 86_400
@@ -34,7 +36,22 @@ async def vault_checks(settings: Settings) -> list[Check]:
         )
     except SecretsUnreadable as error:
         checks.append(problem_of("vault", error))
+    if all(check.status is not Status.PROBLEM for check in checks):
+        checks += await _production(settings)
     return checks
+
+
+async def _production(settings: Settings) -> list[Check]:
+    """What production does not bear of the passwords that Vault has."""
+    # No user is to be made in the database for this.
+    without_users = settings.model_copy(update={"vault_database_role": ""})
+    async with opened_secrets(without_users) as (known, _):
+        role = {"vault_database_role": settings.vault_database_role}
+        try:
+            require_fit_urls(known.model_copy(update=role))
+        except UnfitForProduction as unfit:
+            return [Check("production", Status.PROBLEM, problem) for problem in unfit.problems]
+    return []
 
 
 async def _checks(vault: VaultCheckup) -> AsyncIterator[Check]:

@@ -6,7 +6,6 @@ import errno
 import signal
 from dataclasses import dataclass
 
-from data.columnar import NoSlot
 from data.duckdb.copy_file import CopyUnusable
 from data.event_store import StoreUnavailable
 from data.imports.rows import ImportFileError
@@ -16,6 +15,7 @@ from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from data.postgres.ledger import MigrationsPending
 from data.redis.queue_store import QueueUnusable
 from data.secret_errors import SecretMissing, SecretsUnreadable, Undecipherable
+from data.slots import NoSlot
 from data.vault.client import VaultUnavailable
 from resolvers.errors import BadUserInput, Refusal
 from server.production import UnfitForProduction

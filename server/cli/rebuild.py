@@ -10,12 +10,13 @@ from pathlib import Path
 from time import monotonic
 
 from data.admin_log import AdminAction, Entry
-from data.columnar import is_taken, open_columnar, take_slot
+from data.columnar import open_columnar
 from data.follower import Follower
 from data.postgres.admin_log import record_alone
 from data.postgres.feed import feed_state
 from data.postgres.ledger import Ledger
 from data.rebuild_requests import RebuildNote, read_note, request_rebuild
+from data.slots import is_taken, take_slot
 from server.cli.failures import CommandFailed
 from server.cli.options import Json
 from server.cli.recording import command_actor, ledger_to_change

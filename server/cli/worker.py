@@ -22,10 +22,11 @@ from data.postgres.ledger import open_ledger
 from data.redis.client import RedisPace, open_redis
 from data.redis.queue import Queue
 from data.redis.wakeups import open_wakeups
+from data.secrets import Secrets
 from server.cli.failures import CommandFailed, Stopped
 from server.cli.session import opened_secrets, run
 from server.cli.terminal import show
-from server.production import require_fit
+from server.production import require_fit, require_fit_urls
 from server.resources import ledger_address
 from server.settings import Settings, load_settings
 from server.taking import queue_limits
@@ -65,11 +66,16 @@ def worker(metrics_port: MetricsPort = None, metrics_host: MetricsHost = "127.0.
 
 
 async def _work(settings: Settings, metrics: Metrics) -> None:
+    async with opened_secrets(settings) as (known, secrets):
+        require_fit_urls(known)
+        await _drain(known, secrets, metrics)
+
+
+async def _drain(settings: Settings, secrets: Secrets, metrics: Metrics) -> None:
     name = f"{socket.gethostname()}-{os.getpid()}-{token_hex(3)}"
     async with (
-        opened_secrets(settings) as (known, secrets),
-        open_ledger(ledger_address(known, secrets), connections=2) as ledger,
-        open_redis(known.redis_url, metrics.redis, _PACE) as redis,
+        open_ledger(ledger_address(settings, secrets), connections=2) as ledger,
+        open_redis(settings.redis_url, metrics.redis, _PACE) as redis,
         open_wakeups(redis, ledger.ledger_id, _wake_nobody) as wakeups,
     ):
         drainer = Worker(

@@ -13,13 +13,14 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from data.columnar import ColumnarCopy, open_columnar, take_slot
+from data.columnar import ColumnarCopy, open_columnar
 from data.events import Event
 from data.follower import Follower, following
 from data.live import Live, open_live
 from data.postgres.append import append
 from data.postgres.feed import feed_state, ledger_id
 from data.postgres.reads import Reads
+from data.slots import take_slot
 from telemetry.metrics import Metrics
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

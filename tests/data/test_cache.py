@@ -387,6 +387,16 @@ async def test_a_result_that_was_asked_for_anew_is_kept_for_others(scene: Scene)
     assert await scene.ask() == ("a@2", HIT)
 
 
+async def test_a_result_that_was_asked_for_anew_before_a_drop_is_not_kept(scene: Scene) -> None:
+    epoch = scene.results.epoch
+    await scene.results.drop(None)
+
+    entry = scene.results.keep(scene.question(), Computed(["a@0"], 9, None), 0.001, epoch)
+
+    assert entry.rows == "a@0"
+    assert await scene.ask() == ("a@1", MISS)
+
+
 async def test_the_state_counts_where_answers_came_from(scene: Scene) -> None:
     assert scene.results.state.hit_rate == 0
     for _ in range(3):

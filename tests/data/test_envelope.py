@@ -56,7 +56,7 @@ def test_another_context_reads_nothing(plaintext: bytes, context: bytes, other: 
 
 def test_the_body_of_one_text_is_no_use_with_the_key_of_another() -> None:
     one, other = sealed(KEYS, b"a" * 20, b"c"), sealed(KEYS, b"b" * 20, b"c")
-    head = len("local:v2:")
+    head = len("local:v2.01234567:")
 
     # 60 bytes of wrapped key are 80 characters.
     with pytest.raises(Undecipherable):
@@ -77,14 +77,14 @@ async def test_a_rotated_key_encrypts_and_old_ones_still_decrypt(tmp_path: Path)
     envelope = LocalEnvelope(path)
     assert await envelope.newest_version() == 0
     text = await envelope.encrypt(b"bucket key", b"destination:1")
-    assert text.startswith("local:v1:")
+    assert text.startswith("local:v1.")
 
     add_master_key(path)
 
     assert await envelope.newest_version() == 2
     assert await envelope.decrypt(text, b"destination:1") == b"bucket key"
     moved = await envelope.rewrap(text, b"destination:1")
-    assert moved.startswith("local:v2:")
+    assert moved.startswith("local:v2.")
     assert await envelope.decrypt(moved, b"destination:1") == b"bucket key"
 
     # Without the first version, only what was moved on can be read.
@@ -130,7 +130,7 @@ async def test_named_secrets_are_set_changed_listed_and_removed(tmp_path: Path) 
     assert "hush" not in (tmp_path / "named-secrets.json").read_text()
     assert named.rotate() == (2, 2)
     assert await secrets.named("crm.token") == "hush-hush-2"
-    assert '"local:v1:' not in (tmp_path / "named-secrets.json").read_text()
+    assert '"local:v1.' not in (tmp_path / "named-secrets.json").read_text()
 
     named.remove("crm.token")
     assert named.names() == ["zeta"]
@@ -171,3 +171,44 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
         add_master_key(tmp_path / "absent" / "master-keys.json")
     with pytest.raises(SecretsUnreadable, match="cannot be used"):
         LocalSecrets(tmp_path / "absent")
+
+
+def test_a_lost_master_key_is_not_replaced_by_a_new_one_of_the_same_version(tmp_path: Path) -> None:
+    named = NamedSecrets(tmp_path)
+    named.set("crm", "hush")
+    kept = (tmp_path / "named-secrets.json").read_bytes()
+    lost = (tmp_path / "master-keys.json").read_bytes()
+    (tmp_path / "master-keys.json").unlink()
+
+    for change in (lambda: named.set("other", "x"), named.rotate):
+        with pytest.raises(SecretsUnreadable):
+            change()
+    with pytest.raises(SecretsUnreadable, match="are gone"):
+        add_master_key(tmp_path / "master-keys.json", only_first=True)
+
+    assert not (tmp_path / "master-keys.json").exists()
+    assert (tmp_path / "named-secrets.json").read_bytes() == kept
+    (tmp_path / "master-keys.json").write_bytes(lost)
+    assert named.get("crm") == "hush"
+
+
+async def test_a_text_says_that_another_key_of_the_same_version_wrote_it(tmp_path: Path) -> None:
+    one, other = (LocalEnvelope(tmp_path / f"{name}.json") for name in ("one", "other"))
+    text = await one.encrypt(b"bucket key", b"destination:1")
+    await other.encrypt(b"bucket key", b"destination:1")
+
+    with pytest.raises(Undecipherable, match="another version 1 of the master key wrote it"):
+        await other.decrypt(text, b"destination:1")
+
+
+def test_a_rotation_changes_nothing_where_one_secret_cannot_be_read(tmp_path: Path) -> None:
+    named = NamedSecrets(tmp_path)
+    for name in ("crm", "zeta"):
+        named.set(name, "hush")
+    texts = json.loads((tmp_path / "named-secrets.json").read_text())
+    (tmp_path / "named-secrets.json").write_text(json.dumps({**texts, "zeta": texts["crm"]}))
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
+
+    with pytest.raises(SecretsUnreadable, match="the secret 'zeta' cannot be decrypted"):
+        named.rotate()
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.json")} == before

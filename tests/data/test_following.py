@@ -12,14 +12,15 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.calendar import DateRange
-from data.columnar import ColumnarCopy, NoSlot, is_taken, open_columnar, take_slot
+from data.columnar import ColumnarCopy, open_columnar
 from data.events import Event
 from data.follower import Follower, following
 from data.postgres.append import append
 from data.postgres.feed import feed_state, ledger_id
 from data.postgres.reads import Reads
 from data.queries import EventCountsQuery, Scope
-from data.rebuild_requests import read_note, request_rebuild
+from data.rebuild_requests import LOOK_EVERY_SECONDS, read_note, request_rebuild
+from data.slots import take_slot
 from telemetry.metrics import Metrics
 from tests.fixtures.ledger import Database
 
@@ -244,21 +245,63 @@ async def test_a_rebuild_that_is_asked_for_answers_from_the_old_copy_meanwhile(
     assert [path.name for path in (tmp_path / "0").glob("*.duckdb")] == ["copy-1.duckdb"]
 
 
-async def test_processes_of_one_folder_take_different_slots(tmp_path: Path) -> None:
-    with take_slot(tmp_path) as first:
-        with take_slot(tmp_path) as second:
-            assert (first.name, second.name) == ("0", "1")
-            assert is_taken(first)
-        assert not is_taken(second)
-    with take_slot(tmp_path) as again:
-        assert again.name == "0"
+async def test_a_request_for_a_rebuild_that_cannot_be_taken_up_stops_no_later_one(
+    writer: AsyncEngine, reader: AsyncEngine, tmp_path: Path
+) -> None:
+    async with follow(tmp_path, writer, reader) as (follower, copy, _):
+        await caught_up(follower, copy)
+        # What can be seen and not be deleted, as on a disk that has become read-only.
+        stuck = copy.slot / "rebuild.request"
+        stuck.mkdir()
+        await asyncio.sleep(2 * LOOK_EVERY_SECONDS)
+        stuck.rmdir()
+
+        request_rebuild(copy.slot)
+
+        async with asyncio.timeout(20):
+            while (note := read_note(copy.slot)) is None or note.state != "done":
+                await asyncio.sleep(0.02)
+        assert not follower.is_rebuilding
 
 
-async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+async def test_starting_over_is_tried_until_it_works_and_leaves_nothing_behind(
+    writer: AsyncEngine, reader: AsyncEngine, tmp_path: Path
+) -> None:
+    async with follow(tmp_path, writer, reader) as (follower, copy, metrics):
+        await append(writer, [event()], [])
+        await caught_up(follower, copy)
+        first = copy._current
+        # The new copy can be made, but not be pointed to: the disk is full by then.
+        stuck = copy.slot / "current.new"
+        stuck.mkdir()
+        follower._is_copy_damaged = True
+        async with asyncio.timeout(20):
+            while rebuilds(metrics).get("damaged", 0) < 2:
+                await asyncio.sleep(0.02)
+        assert copy._current is first
+        stuck.rmdir()
+        await append(writer, [event()], [])
+        async with asyncio.timeout(20):
+            while copy._current is first or await total(copy) != 2:
+                await asyncio.sleep(0.02)
 
-    with pytest.raises(NoSlot, match="file"), take_slot(tmp_path / "file"):
-        pass
+        assert not follower._is_copy_damaged
+        path = copy._current.path if copy._current else None
+    assert list((tmp_path / "0").glob("*.duckdb")) == [path]
+
+
+async def test_starting_over_takes_no_copy_away_that_is_being_built(tmp_path: Path) -> None:
+    with take_slot(tmp_path) as slot:
+        async with open_columnar(slot, ledger_id="ours", metrics=Metrics.create()) as copy:
+            async with copy.building() as building:
+                await copy.start_over()
+                assert copy._current is not None
+                assert copy._current.path != building.path
+                await copy.replace_with(building)
+
+            assert copy._current is building
+            assert building.path.exists()
+            assert await total(copy) == 0
 
 
 async def test_following_outlives_a_ledger_that_goes_away(

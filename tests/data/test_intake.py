@@ -155,6 +155,27 @@ async def test_with_the_ledger_away_a_full_store_is_passed_over(tmp_path: Path) 
         assert await Intake((Full(), spool), lambda: True).submit([event()], [], 10) == Taken(None)
 
 
+@pytest.mark.parametrize("is_ledger_away", [True, False])
+async def test_what_may_have_been_taken_is_never_called_refused(is_ledger_away: bool) -> None:
+    class Silent:
+        is_unknown = True
+
+        async def submit(self, *_: object) -> Taken:
+            raise StoreAway("nobody heard what came of it", is_unknown=self.is_unknown)
+
+    class Full:
+        async def submit(self, *_: object) -> Taken:
+            raise StoreFull("no room")
+
+    silent = Silent()
+    intake = Intake((silent, Full()), lambda: is_ledger_away)
+    with pytest.raises(StoreAway, match="nobody heard"):
+        await intake.submit([event()], [], 10)
+    silent.is_unknown = False
+    with pytest.raises(StoreFull):
+        await intake.submit([event()], [], 10)
+
+
 async def test_where_nothing_takes_events_the_last_store_says_why(
     writer: AsyncEngine, tmp_path: Path
 ) -> None:
@@ -165,6 +186,9 @@ async def test_where_nothing_takes_events_the_last_store_says_why(
         with pytest.raises(StoreAway, match="no spool"):
             await at.send(event())
     async with scene(writer, tmp_path / "b", fail, limits=SpoolLimits(held=100)) as at:
+        # Whether the first was committed nobody knows; the next is not even tried.
+        with pytest.raises(StoreAway, match="away"):
+            await at.send(event())
         with pytest.raises(StoreFull, match="spool is full"):
             await at.send(event())
     with pytest.raises(StoreAway):

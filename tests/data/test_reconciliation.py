@@ -15,22 +15,24 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from data.calendar import DateRange
-from data.columnar import open_columnar, take_slot
+from data.columnar import open_columnar
 from data.comparison import Comparison, Extent
 from data.events import Event
 from data.follower import Follower, following
 from data.postgres.actor_days import Effort, advance
 from data.postgres.append import append
 from data.postgres.daily_users import DaysAsked, daily_users
-from data.postgres.engine import LedgerUnavailable
+from data.postgres.engine import LedgerUnavailable, parse_url, single_use_engine
 from data.postgres.feed import feed_state, ledger_id
-from data.postgres.reads import Reads
+from data.postgres.reads import ReadPace, Reads, Replica
 from data.queries import ActiveUsersQuery, Scope
 from data.reconciliation import DayDifference, Reconciliation
+from data.slots import take_slot
 from data.tallies import Tally
 from telemetry.metrics import Metrics
 from telemetry.view_metrics import ReconciledStore
 from tests.fixtures.ledger import Database
+from tests.fixtures.service import free_port
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TODAY = NOW.date()
@@ -320,6 +322,50 @@ async def test_a_long_history_is_gone_through_bit_by_bit(
         await scene.rebuilt()
         await scene.reconciliation.run(NOW)
         assert scene.reconciliation.differences == ()
+
+
+@pytest.mark.parametrize("fails_at", ["ingest_batches", "daily_users_state"])
+async def test_a_replica_that_fails_in_the_middle_leaves_nothing_out_of_the_round(
+    database: Database, writer: AsyncEngine, reader: AsyncEngine, tmp_path: Path, fails_at: str
+) -> None:
+    extent = Extent(newest_events=2, older_events=5, newest_days=2, older_days=3)
+    async with scene_of(database, writer, reader, tmp_path, extent) as scene:
+        for number in range(40):
+            await scene.commit(event(f"u{number}", NOW - timedelta(days=10 * number)))
+        await scene.settle()
+        scene.break_copy("delete from events where actor = 'u33'")
+        admin = await database.connect()
+        await admin.execute(f"revoke select on {fails_at} from replica_user")
+        await admin.close()
+        replica = Replica(
+            *(reader, reader, await ledger_id(writer), timedelta(hours=1)),
+            *(scene.metrics.replica, ReadPace()),
+        )
+        scene.reconciliation.comparison = Comparison(Reads(writer, replica), extent)
+        scene.follower.reads = Reads(writer)
+
+        runs = 0
+        while not scene.reconciliation.differences:
+            runs += 1
+            await scene.reconciliation.run(NOW)
+
+        assert runs == 2
+        assert replica.breaker.changes == 0
+
+
+async def test_where_there_is_no_time_to_look_closely_the_copy_is_no_suspect_of_the_view(
+    scene: Scene,
+) -> None:
+    await scene.break_view("delete from actor_days where actor = 'bob'")
+    nowhere = single_use_engine(parse_url(f"postgresql://nobody@127.0.0.1:{free_port()}/none"))
+    scene.follower.reads = Reads(nowhere)
+
+    await scene.reconciliation.run(NOW)
+
+    unknown = DayDifference("shop", TODAY, None, None, None, False, True)
+    assert scene.reconciliation.differences == (unknown,)
+    assert (scene.repairs("copy"), scene.repairs("view")) == (0, 1)
+    await nowhere.dispose()
 
 
 async def test_the_oldest_day_of_the_view_is_reached_in_time(

@@ -34,7 +34,11 @@ def _filled_in(value: Any) -> Any:
         return {key: _filled_in(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_filled_in(one) for one in value]
-    return _VARIABLE.sub(lambda found: found[2] or "", value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    filled = _VARIABLE.sub(lambda found: found[2] or "", value)
+    # As compose does where a number belongs.
+    return int(filled) if filled != value and filled.isdecimal() else filled
 
 
 def _merged(below: Any, above: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from server.settings import Settings
 from tests.deploy.composition import (
@@ -36,10 +37,50 @@ def services(files: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def by_specification(composed: dict[str, Any]) -> Any:
+    """The files as the compose specification reads them; raises ValueError."""
+    known = pytest.importorskip(
+        "compose_spec", reason="NOT CHECKED: compose-spec has no wheel for this kind of machine"
+    )
+    return known.PyCompose.from_yaml(yaml.safe_dump(composed))
+
+
+@both
+def test_both_variants_are_what_the_compose_specification_allows(files: tuple[str, ...]) -> None:
+    found = by_specification(composition(files))
+
+    found.validate()
+    assert set(found.service_names()) == set(services(files))
+
+
+BROKEN: tuple[tuple[tuple[str, ...], object], ...] = (
+    (("api", "healthcheck", "interval"), "a while"),
+    (("api", "depends_on", "primary", "condition"), "service_happy"),
+    (("api", "deploy", "resources", "limits", "memory"), "much"),
+    (("api", "networks"), ["nowhere"]),
+    (("api", "secrets"), ["unknown"]),
+    (("nginx", "ports"), ["a:b"]),
+    (("nginx", "restart"), "sometimes"),
+)
+
+
+@pytest.mark.parametrize(("path", "value"), BROKEN)
+def test_that_check_finds_what_is_not_allowed(path: tuple[str, ...], value: object) -> None:
+    found = composition(PLAIN)
+    place = found["services"]
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+
+    with pytest.raises(ValueError, match=r"\w"):
+        by_specification(found).validate()
+
+
 def test_compose_takes_both_variants_in_a_clean_checkout() -> None:
     command = compose_command()
     if command is None:
-        pytest.skip("there is no docker compose here: the files are read, but not by it")
+        # It is no package of the index. What the specification says is checked above.
+        pytest.skip("NOT CHECKED for want of docker compose: its own reading of the files")
     for files in VARIANTS:
         done = subprocess.run(
             [*command, "config", "--quiet"],
@@ -91,6 +132,7 @@ def test_every_service_has_a_health_check_bounds_and_a_rule_for_its_restart(
         assert {"test", "interval", "timeout", "retries"} <= set(service["healthcheck"]), name
         waits = service.get("depends_on", {})
         assert all("condition" in one for one in waits.values()), name
+        assert set(waits) <= set(services(files)), name
 
 
 @both
@@ -117,6 +159,8 @@ def test_images_are_pinned_and_what_is_mounted_is_there(files: tuple[str, ...]) 
             source = str(volume).split(":")[0]
             if source.startswith("."):
                 assert (ROOT / source).is_file(), source
+            else:
+                assert source in composition(files)["volumes"], source
 
 
 @both
@@ -176,6 +220,27 @@ def test_the_image_installs_by_hashes_and_runs_as_an_ordinary_user() -> None:
     assert 'CMD ["serve", "--host", "0.0.0.0"' in final
 
 
+# Starts the service out of a folder, wherever else an environment may find its packages (the
+# checkout is installed in place), and tells which of our files it has loaded.
+START = """
+import sys
+from pathlib import Path
+
+OURS = {"data", "jobs", "migrations", "resolvers", "schema", "server", "telemetry"}
+sys.path[:] = [one for one in sys.path if not (Path(one) / "server" / "cli").is_dir()]
+sys.path.insert(0, sys.argv.pop(1))
+
+from server.cli import main
+
+try:
+    main()
+finally:
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] in OURS and getattr(module, "__file__", None):
+            print(module.__file__)
+"""
+
+
 def test_the_image_has_everything_that_the_service_runs_from(tmp_path: Path) -> None:
     kept = [
         line.removeprefix("!")
@@ -186,8 +251,9 @@ def test_the_image_has_everything_that_the_service_runs_from(tmp_path: Path) -> 
         place = tmp_path / name
         place.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-a", ROOT / name, place], check=True)
+    (tmp_path / "start.py").write_text(START, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-c", "from server.cli import main; main()", "serve", "--port", "70000"],
+        [sys.executable, "start.py", str(tmp_path), "serve", "--port", "70000"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -196,6 +262,9 @@ def test_the_image_has_everything_that_the_service_runs_from(tmp_path: Path) -> 
     # All modules are there, and it is the port that it does not like.
     assert done.returncode == 2, done.stderr
     assert "port" in done.stderr
+    loaded = {Path(line) for line in done.stdout.splitlines()}
+    assert tmp_path / "server" / "cli" / "main.py" in loaded
+    assert all(file.is_relative_to(tmp_path) for file in loaded)
     for path in ("docs/examples", "web/graphiql/build", "migrations/sql", "deploy/api/start"):
         assert (tmp_path / path).exists()
     assert not (tmp_path / "deploy" / "secrets").exists()

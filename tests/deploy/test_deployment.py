@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -42,6 +43,13 @@ query ($ids: [UUID!]!) { receipts(siteId: "shop", eventIds: $ids) { status } }
 EVENTS = "{ events(first: 50) { nodes { eventType visitorId } } }"
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0"
 LIVE = 'subscription { liveEvents(siteId: "shop") { userId } }'
+
+
+# It is no package of the index, so not even CI can be sure to have it.
+needs_nginx = pytest.mark.skipif(
+    NGINX is None, reason="NOT CHECKED for want of nginx: deploy/nginx, which is not run"
+)
+HEADERS = {"content-type": "application/json", "accept": "application/json"}
 
 
 def events(number: int) -> list[dict[str, str]]:
@@ -87,7 +95,6 @@ async def test_two_api_processes_and_a_worker_come_up_by_the_settings_of_the_com
         assert "footfall_" in page
         # Secrets come from Vault: there are none in files.
         assert not (deployed.folder / "home" / "secrets.json").exists()
-        assert await deployed.run("migrate", "migrate", "--json")
 
 
 async def whole(service: Service) -> None:
@@ -155,13 +162,18 @@ def render(folder: Path, files: tuple[str, ...], ports: list[int], more: dict[st
         path = folder / place.removeprefix("/etc/nginx/").replace("templates", "conf.d")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(path.name.removesuffix(".template")).write_text(text, encoding="utf-8")
-    # As in the image, but for where it writes.
+    make_main(folder)
+
+
+def make_main(folder: Path) -> None:
+    """The file around what is in `conf.d`: as in the image, but for where it writes."""
     (folder / "nginx.conf").write_text(
         # As root, its workers would be somebody who cannot reach this folder.
         f"{'user root;' if os.geteuid() == 0 else ''}\n"
         f"pid {folder}/pid;\nworker_processes 1;\ndaemon off;\nerror_log stderr warn;\n"
         "events { worker_connections 256; }\n"
         "http {\n"
+        f"access_log {folder}/unasked.log;\n"
         + "".join(
             f"{name}_temp_path {folder}/{name};\n"
             for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -176,7 +188,6 @@ async def running_nginx(
     folder: Path, files: tuple[str, ...], ports: list[int]
 ) -> AsyncIterator[Front]:
     """nginx in front of processes, with its test of the configuration before."""
-    assert NGINX is not None
     front = Front(folder, free_port(), free_port())
     folder.mkdir()
     folder.chmod(0o755)
@@ -188,29 +199,32 @@ async def running_nginx(
         "CERTIFICATE_KEY": str(folder / "secrets" / "web.key"),
     }
     render(folder, files, ports, listen)
+    async with started_nginx(folder, front.port):
+        yield front
+
+
+@asynccontextmanager
+async def started_nginx(folder: Path, port: int) -> AsyncIterator[None]:
+    """nginx on a folder with its configuration, which it has tested before."""
+    assert NGINX is not None
     command = [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")]
     checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
+    with (folder / "said.log").open("ab") as said:
+        process = await asyncio.create_subprocess_exec(*command, stdout=said, stderr=said)
     try:
         async with asyncio.timeout(SECONDS), httpx.AsyncClient() as client:
             while True:
                 assert process.returncode is None, "nginx ended at its start"
                 with contextlib.suppress(httpx.TransportError):
-                    await client.get(f"{front.url}/metrics")
+                    await client.get(f"http://127.0.0.1:{port}/metrics")
                     break
                 await asyncio.sleep(0.02)
-        yield front
+        yield
     finally:
         if process.returncode is None:
             process.terminate()
         await process.wait()
-
-
-needs_nginx = pytest.mark.skipif(
-    NGINX is None, reason="there is no nginx here: its configuration is not run"
-)
-HEADERS = {"content-type": "application/json", "accept": "application/json"}
 
 
 @needs_nginx
@@ -241,6 +255,45 @@ async def test_nginx_passes_queries_streams_and_addresses_on_and_goes_round_a_de
         await tells_addresses(front, both)
 
         await lose_one(doomed, client)
+        says_no_address(front)
+
+
+def says_no_address(front: Front) -> None:
+    """Logs have networks in place of addresses, and nothing of what was sent, errors and all."""
+    # The image has a log of its own, with all of it, for servers that name no other.
+    assert not (front.folder / "unasked.log").read_bytes()
+    said = (front.folder / "said.log").read_text()
+    assert "127.0.0.0/24 [" in said
+    assert '"POST /graphql" 413' in said
+    assert not re.search(r"^127\.0\.0\.[1-9]", said, re.MULTILINE), said
+    assert "client:" not in said
+
+
+@needs_nginx
+async def test_nginx_logs_the_network_of_every_kind_of_address(tmp_path: Path) -> None:
+    template = (ROOT / "deploy/nginx/upstream.conf.template").read_text(encoding="utf-8")
+    _, _, rest = template.partition("map $remote_addr $footfall_network")
+    told = "map $arg_address $footfall_network" + rest.partition("}")[0] + "}\n"
+    port = free_port()
+    tmp_path.chmod(0o755)
+    make_main(tmp_path)
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "map.conf").write_text(
+        told + f"server {{ listen 127.0.0.1:{port}; return 200 $footfall_network; }}\n"
+    )
+    async with started_nginx(tmp_path, port), httpx.AsyncClient() as client:
+        for address, network in (
+            ("203.0.113.77", "203.0.113.0/24"),
+            ("::ffff:203.0.113.77", "203.0.113.0/24"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
+            ("2001:db8:1::6", "2001:db8:1::/48"),
+            ("2001:db8::1:2:3", "2001:db8::/48"),
+            ("fe80::1", "fe80::/48"),
+            ("::1", "-"),
+            ("unix:", "-"),
+        ):
+            answer = await client.get(f"http://127.0.0.1:{port}/?address={address}")
+            assert (address, answer.text) == (address, network)
 
 
 async def send_one(client: httpx.AsyncClient, user: str) -> None:

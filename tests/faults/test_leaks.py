@@ -11,14 +11,13 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from data.local_secrets import LocalSecrets
 from data.resources import Resources
 from server.resources import open_resources
 from server.settings import Settings, load_settings
 from tests.faults.vault_service import started, until_part
-from tests.fixtures.guarded_postgres import GuardedLedger, guarded_ledger
+from tests.fixtures.guarded_postgres import GuardedLedger
 from tests.fixtures.redis import running_redis
 from tests.fixtures.service import Service, ended_command, free_port
 from tests.fixtures.vault import VaultServer
@@ -57,12 +56,6 @@ def test_the_search_finds_what_it_looks_for() -> None:
     search = Search({"key": "a/b"}, {"log": "x a%2Fb y", "page": "nothing"})
 
     assert search.leaks() == ["log shows key"]
-
-
-@pytest_asyncio.fixture
-async def guarded(tmp_path: Path) -> AsyncIterator[GuardedLedger]:
-    async with guarded_ledger(tmp_path / "postgres") as ledger:
-        yield ledger
 
 
 async def test_a_service_whose_parts_all_fail_says_no_secret(

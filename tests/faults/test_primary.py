@@ -15,7 +15,7 @@ from tests.fixtures.standby import Replicated
 from tests.fixtures.worker import running_worker
 
 # A minute is what operators ask about; what matters has happened after a few seconds.
-AWAY_SECONDS = 60 if os.environ.get("FOOTFALL_LONG_FAULTS") else 5
+AWAY_SECONDS = 60 if os.environ.get("FOOTFALL_LONG_FAULTS") else 0
 RESTARTS = 10
 
 
@@ -55,16 +55,15 @@ async def test_a_primary_that_is_away_and_comes_back_costs_no_client_an_event(
     async with loaded(mode, replicated, durable_redis, tmp_path / "home") as load:
         await replicated.primary.kill()
         await load.until("database", "down")
-        queued, answers = load.statuses["QUEUED"], load.answers
+        # Events go elsewhere meanwhile, and reports go on.
+        await load.until_more(lambda: load.statuses["QUEUED"], 200)
+        await load.until_more(lambda: load.answers, 20)
         await asyncio.sleep(AWAY_SECONDS)
         response = await load.service.client.get("/health")
         await replicated.primary.start()
         await load.until("database", "ok")
 
-        # Events go elsewhere meanwhile, and reports go on.
         assert (response.status_code, response.json()["status"]) == (200, "degraded")
-        assert load.statuses["QUEUED"] > queued + 100
-        assert load.answers > answers + 10
 
     assert load.failed == {}
 
@@ -79,6 +78,8 @@ async def test_a_primary_that_is_restarted_ten_times_costs_no_client_an_event(
             await load.until_more(lambda: load.answers, 1)
             await replicated.primary.start()
             await load.until("database", "ok")
+            # Or nobody could say afterwards what was taken in between.
+            await replicated.caught_up()
 
     assert load.statuses["QUEUED"] > 0
     assert load.failed == {}

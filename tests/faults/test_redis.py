@@ -1,17 +1,12 @@
 """Direct mode with two processes and a Redis that fails: nobody who sends or asks notices."""
 
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-
-import pytest
 
 from tests.faults.load import Load
 from tests.fixtures.redis import RedisServer, running_redis
 from tests.fixtures.service import Service, launch
 from tests.fixtures.standby import Replicated
-
-Fault = Callable[[RedisServer, Load], Awaitable[None]]
 
 
 async def answered(load: Load) -> None:
@@ -58,9 +53,8 @@ async def started(stack: AsyncExitStack, home: Path, environment: dict[str, str]
     return service
 
 
-@pytest.mark.parametrize("fault", [killed, frozen, full, restarted_empty])
 async def test_redis_fails_in_direct_mode_and_no_client_notices(
-    fault: Fault, replicated: Replicated, tmp_path: Path
+    replicated: Replicated, tmp_path: Path
 ) -> None:
     folder = tmp_path / "redis"
     folder.mkdir()
@@ -76,8 +70,11 @@ async def test_redis_fails_in_direct_mode_and_no_client_notices(
         await one.data('mutation { saveSite(input: {id: "shop"}) { id } }')
         load = Load([one, await started(stack, tmp_path / "other", environment)])
         async with load.flowing():
-            await fault(redis, load)
-            await load.until("cache", "ok")
+            for fault in (killed, frozen, full, restarted_empty):
+                await fault(redis, load)
+                await load.until("cache", "ok")
+                await load.until("status", "ok")
+                assert load.failed == {}, fault.__name__
         await load.whole()
         for service in load.services:
             assert await service.stop() == 0

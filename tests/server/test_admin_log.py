@@ -324,3 +324,18 @@ async def test_the_newest_hash_is_kept_beside_the_ledger_and_a_cut_is_seen(
     assert (cut.status_code, cut.json()["status"]) == (200, "degraded")
     assert "broken at entry 1" in cut.json()["details"]["admin_log"]
     assert "footfall_admin_log_breaks_total 1.0" in metrics
+
+
+async def test_a_damaged_end_makes_the_service_degraded_and_takes_no_event_from_it(
+    database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "admin_log.head").write_text("{")
+    async with open_app(database, tmp_path) as app:
+        await app.site("shop")
+        await app.resources.admin_log.look()
+        health = await app.client.get("/health")
+        sent = await app.client.post("/collect", json={"site": "shop", "event": "v"})
+
+    assert (health.status_code, health.json()["admin_log"]) == (200, "degraded")
+    assert "its end is not kept safely here" in health.json()["details"]["admin_log"]
+    assert sent.status_code == 200

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from data.postgres.keys import Scope
+from schema.limits import LIMITS as DOCUMENT_LIMITS
 from tests.fixtures.app import App, open_app
 from tests.fixtures.ledger import Database
 
@@ -13,7 +14,7 @@ DAU = (
 )
 LIMITS = (
     "{ viewer { limits { operationCost budget available restoreRate depth fields aliases"
-    " rootFields directives tokens characters timeoutSeconds } } }"
+    " rootFields directives tokens characters lines comments operations timeoutSeconds } } }"
 )
 
 
@@ -159,6 +160,8 @@ async def test_a_viewer_knows_its_limits_and_what_is_left(app: App) -> None:
     assert before["timeoutSeconds"] == 30
     assert 0 < after["available"] <= 1_000_000
     assert min(before[name] for name in ("depth", "fields", "aliases", "tokens")) > 0
+    names = ("lines", "comments", "operations")
+    assert [before[name] for name in names] == [getattr(DOCUMENT_LIMITS, name) for name in names]
 
 
 async def test_introspection_in_production_answers_to_a_service_wide_admin_alone(

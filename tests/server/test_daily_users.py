@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
 
 from data.postgres.actor_days import Effort, advance
 from data.postgres.daily_users import view_state
-from tests.fixtures.app import App
+from tests.fixtures.app import App, open_app
 from tests.fixtures.ledger import Database
 
 REPORT = """
@@ -153,6 +154,22 @@ async def test_without_the_view_the_copy_answers_with_what_it_has(
     assert report["meta"]["source"] == "COLUMNAR"
     assert report["total"] == 0
     assert report["meta"]["dataThrough"] == "1970-01-01T00:00:00Z"
+
+
+async def test_a_view_that_does_not_answer_is_not_waited_for_until_the_query_ends(
+    database: Database, tmp_path: Path
+) -> None:
+    async with open_app(database, tmp_path / "home", query_timeout_seconds=9) as app:
+        await app.site("shop")
+        await app.ingest("shop", *EVENTS)
+        await refresh(app)
+        admin = await database.connect()
+        async with held_back(app), admin.transaction():
+            await admin.execute("lock table daily_users_state in access exclusive mode")
+            report = await dau(app)
+        await admin.close()
+
+    assert report["meta"]["source"] == "COLUMNAR"
 
 
 async def test_several_questions_of_one_request_are_one_statement(app: App) -> None:

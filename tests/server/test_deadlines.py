@@ -1,9 +1,15 @@
 """An operation ends at its deadline, and with it everything that was being asked for it."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
 
 from tests.fixtures.app import App, open_app
 from tests.fixtures.ledger import Database
@@ -66,3 +72,55 @@ async def test_a_query_that_takes_too_long_is_ended_in_the_store(
             while not _interrupted(app):
                 await asyncio.sleep(0.05)
             assert (await app.data(DAU))["dau"]["total"] > 1_000
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_a_question_whose_asker_has_gone_is_ended_in_the_store(
+    database: Database, tmp_path: Path, method: str
+) -> None:
+    async with open_app(database, tmp_path, query_timeout_seconds=300) as app:
+        await _fill(app)
+        variables = {"filter": SLOW_FILTER}
+        scope, body = _asked(app, method, variables)
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            if body:
+                return {"type": "http.request", "body": body.pop(), "more_body": False}
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        transport = app.client._transport
+        assert isinstance(transport, httpx.ASGITransport)
+        # It comes back, though its deadline is far away.
+        await transport.app(scope, receive, send)
+
+        assert sent[0]["status"] == 400
+        async with asyncio.timeout(30):
+            while not _interrupted(app):
+                await asyncio.sleep(0.05)
+
+
+def _asked(app: App, method: str, variables: object) -> tuple[dict[str, Any], list[bytes]]:
+    """A request as a server hands it over, and what is left of its body."""
+    is_get = method == "GET"
+    query_string = urlencode({"query": DAU, "variables": json.dumps(variables)}) if is_get else ""
+    body = b"" if is_get else json.dumps({"query": DAU, "variables": variables}).encode()
+    headers = {
+        "x-api-key": app.admin_key,
+        "graphql-require-preflight": "1",
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+    }
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": "/graphql",
+        "scheme": "http",
+        "query_string": query_string.encode(),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 1),
+    }
+    return scope, [body]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from tests.fixtures.app import App, open_app
@@ -132,3 +133,72 @@ async def test_redis_is_a_part_where_there_is_one_and_its_loss_keeps_nobody_from
     assert (whole["status"], whole["cache"]) == ("ok", "ok")
     assert (lost.status_code, lost.json()["status"]) == (200, "degraded")
     assert "does without" in lost.json()["details"]["redis"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "key", "tells"),
+    [
+        ("10.0.0.7", "", True),
+        ("8.8.8.8", "", False),
+        ("8.8.8.8", "{key}", True),
+        ("8.8.8.8", "ff_admin_0", False),
+    ],
+)
+async def test_strangers_hear_how_a_service_in_production_is_and_nothing_about_it(
+    database: Database, tmp_path: Path, peer: str, key: str, tells: bool
+) -> None:
+    async with (
+        open_app(database, tmp_path / "home", environment="production") as app,
+        app.client_from(peer) as client,
+    ):
+        sent = {"x-api-key": key.format(key=app.admin_key)} if key else {}
+        answer = await client.get("/health", headers=sent)
+
+    found = answer.json()
+    assert answer.status_code == 200
+    assert (found["database"], found["scheduler"]) == ("ok", "ok")
+    assert {"details", "leader", "data_through"} & set(found) == (
+        {"details", "leader", "data_through"} if tells else set()
+    )
+
+
+async def test_however_many_ask_at_once_the_databases_are_asked_once(
+    app: App, database: Database
+) -> None:
+    count = "select sum(xact_commit + xact_rollback) from pg_stat_database where datname = $1"
+    admin = await database.server_connection()
+    at_rest = await app.client.get("/health")
+
+    async def transactions() -> int:
+        await asyncio.sleep(1.1)  # what was done is told to the server's statistics once a second
+        return int(await admin.fetchval(count, database.name))
+
+    before = await transactions()
+    answers = await asyncio.gather(*(app.client.get("/health") for _ in range(200)))
+    after = await transactions()
+    await admin.close()
+
+    assert {one.status_code for one in (at_rest, *answers)} == {200}
+    # Others work there, too: the follower, the lookout, jobs.
+    assert after - before < 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics"])
+async def test_a_key_that_is_no_good_counts_wherever_it_is_tried(
+    database: Database, tmp_path: Path, path: str
+) -> None:
+    production = {"environment": "production", "rate_limit_requests": 3}
+    async with (
+        open_app(database, tmp_path / "home", **production) as app,
+        app.client_from("8.8.8.8") as client,
+    ):
+        wrong = [await client.get(path, headers={"x-api-key": "ff_admin_0"}) for _ in range(5)]
+        none = await client.get(path)
+        failures = app.resources.metrics.login.failures._value.get()
+
+    refused = 200 if path == "/health" else 403
+    limited = 200 if path == "/health" else 429
+    assert [one.status_code for one in wrong] == [refused] * 3 + [limited] * 2
+    assert none.status_code == refused
+    assert failures == 5
+    assert path == "/health" or int(wrong[4].headers["retry-after"]) >= 1

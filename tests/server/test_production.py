@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from server.production import UnfitForProduction, require_fit
+from server.production import UnfitForProduction, require_fit, require_fit_urls
 from server.settings import Settings
+from tests.fixtures.certificates import Authority
+from tests.fixtures.vault import VaultServer
 from tests.server.cli.commands import ended
 
 GOOD = "postgresql://footfall:k3-Xw9_vQ7@db.internal:5432/footfall"
@@ -29,7 +31,6 @@ def problems(home: Path, **settings: Any) -> list[str]:
         {"database_url": "postgresql://footfall@/footfall?host=/var/run/postgresql"},
         {"database_url": "postgresql:///footfall"},
         {"database_url": "postgresql://footfall@db/footfall?passfile=/run/secrets/pgpass"},
-        {"database_url": "postgresql://footfall@db/footfall?sslcert=/c.pem&sslkey=/k.pem"},
         {"redis_url": "redis://127.0.0.1:6379/0"},
         {"redis_url": "redis://localhost/0"},
         {"redis_url": "redis://[::1]/0"},
@@ -40,6 +41,13 @@ def problems(home: Path, **settings: Any) -> list[str]:
 )
 def test_what_is_nobodys_guess_starts(tmp_path: Path, settings: dict[str, Any]) -> None:
     assert problems(tmp_path, **settings) == []
+
+
+def test_a_certificate_does_instead_of_a_password(tmp_path: Path) -> None:
+    own = Authority(tmp_path / "ca").certificate_for("footfall")
+    url = f"postgresql://footfall@db/footfall?sslcert={own.certificate}&sslkey={own.key}"
+
+    assert problems(tmp_path, database_url=url) == []
 
 
 @pytest.mark.parametrize(
@@ -129,15 +137,50 @@ async def test_the_demo_is_for_development(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
-def test_passwords_may_be_left_to_vault(tmp_path: Path) -> None:
-    require_fit(
-        Settings(
-            _env_file=None,
-            environment="production",
-            footfall_home=tmp_path,
-            database_url="postgresql://db.internal/footfall",
-            redis_url="redis://cache.internal:6379/0",
-            vault_addr="https://vault.internal:8200",
-            vault_token="s.token",
-        )
+def with_vault(home: Path, **more: str) -> Settings:
+    chosen: dict[str, Any] = {
+        "database_url": "postgresql://db.internal/footfall",
+        "redis_url": "redis://cache.internal:6379/0",
+        "vault_addr": "https://vault.internal:8200",
+        "vault_token": "s.token",
+        **more,
+    }
+    return Settings(_env_file=None, environment="production", footfall_home=home, **chosen)
+
+
+def test_passwords_may_be_left_to_vault_until_it_was_asked(tmp_path: Path) -> None:
+    require_fit(with_vault(tmp_path))
+
+    with pytest.raises(UnfitForProduction) as unfit:
+        require_fit_urls(with_vault(tmp_path))
+    assert [problem.split(":")[0] for problem in unfit.value.problems] == [
+        "with what Vault has, DATABASE_URL names no password",
+        "with what Vault has, REDIS_URL names no password",
+    ]
+
+
+def test_users_that_vault_makes_need_no_password_in_the_url(tmp_path: Path) -> None:
+    redis_url = "rediss://:k3-Xw9_vQ7@cache.internal/0"
+    require_fit_urls(with_vault(tmp_path, vault_database_role="footfall", redis_url=redis_url))
+
+
+async def test_a_password_that_everybody_knows_is_refused_when_it_comes_from_vault_too(
+    vault_server: VaultServer, tmp_path: Path
+) -> None:
+    kv = vault_server.root.secrets.kv.v2
+    kept = kv.read_secret_version("footfall", raise_on_deleted_version=True)["data"]["data"]
+    kv.create_or_update_secret("footfall", {**kept, "database_password": "postgres"})
+    settings = vault_server.environment(
+        ENVIRONMENT="production",
+        DATABASE_URL="postgresql://stats@127.0.0.1:1/x",
+        REDIS_URL="redis://127.0.0.1:1/0",
     )
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+
+    for command in (["serve", "--port", "0"], ["worker"], ["doctor"]):
+        done = await ended(tmp_path / "home", *command)
+
+        said = done.out + done.err
+        assert done.code == 1
+        assert "with what Vault has, DATABASE_URL has a password that everybody knows" in said
+        assert command == ["doctor"] or done.err.count("\n") == 1

@@ -389,3 +389,24 @@ def test_an_operation_with_events_is_one_wherever_they_stand(text: str, kind: st
     assert isinstance(operation, OperationDefinitionNode)
 
     assert rate_kind(document, operation) == kind
+
+
+async def test_with_a_redis_that_is_full_each_process_counts_for_itself_and_says_so(
+    database: Database, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    opened = limited(database, tmp_path, queries=50, redis_url=redis_server.url)
+    async with opened as app, redis_server.client() as redis:
+        await redis.config_set("maxmemory-policy", "noeviction")
+        await redis.config_set("maxmemory", 1)
+        full = standing(await ask(app, app.admin_key))
+        said = (await app.client.get("/health")).json()
+        assert app.resources.redis
+        assert app.resources.redis.is_available
+        await redis.config_set("maxmemory", 0)
+        again = standing(await ask(app, app.admin_key))
+        mended = (await app.client.get("/health")).json()
+
+    assert (full, again) == ((50, 49), (50, 49))
+    assert mended["details"]["rate_limits"] == "all processes count together"
+    assert said["status"] == "degraded"
+    assert "each process counts for itself" in said["details"]["rate_limits"]

@@ -258,6 +258,24 @@ async def test_a_new_copy_is_not_answered_from_the_results_of_the_old_one(filled
     assert statuses(await filled.data(DAU)) == {"dau": "MISS"}
 
 
+async def test_a_new_answer_of_an_old_copy_is_not_kept_for_the_new_one(filled: App) -> None:
+    copy = filled.resources.columnar
+    headers = {"x-api-key": filled.admin_key, "cache-control": "no-cache"}
+    read = copy.store._runner.run
+
+    async def held_up(name: str, mode: Any, work: Any) -> Any:
+        found = await read(name, mode, work)
+        if name == "active_users":
+            await filled.resources.follower.rebuild(lambda *_: None)
+        return found
+
+    copy.store._runner.run = held_up  # type: ignore[method-assign]
+    response = await filled.client.post("/graphql", json={"query": DAU}, headers=headers)
+
+    assert statuses(response.json()["data"]) == {"dau": "BYPASS"}
+    assert statuses(await filled.data(DAU)) == {"dau": "MISS"}
+
+
 # Slow enough that it takes seconds, with not too many events.
 SLOW = """
 query ($filter: EventFilter) {

@@ -6,6 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.fixtures.app import App, open_app
 from tests.fixtures.fleet import Fleet, running_fleet
 from tests.fixtures.ledger import Database
 from tests.fixtures.redis import RedisServer
@@ -21,6 +24,13 @@ RETENTION = """
 INGEST = """
 mutation ($events: [EventInput!]!) {
   ingest(input: {siteId: "shop", events: $events}) { accepted }
+}
+"""
+COUNTS = """
+{
+  eventCounts(siteId: "shop", range: {from: "2026-01-01", to: "2026-01-31"}) {
+    total meta { cache }
+  }
 }
 """
 INVALIDATE = "mutation { invalidateCache { dropped } }"
@@ -77,6 +87,36 @@ async def test_many_who_ask_several_processes_the_same_are_answered_by_one_compu
         assert (await ask(fleet, 3))["meta"]["cache"] == "MISS"
         assert (await ask(fleet, 2))["meta"]["cache"] == "HIT"
         assert await fleet.metric(COUNT) == 3
+
+
+@pytest.mark.parametrize("home", ["one", "another"])
+async def test_results_of_before_a_backup_was_restored_answer_nobody(
+    database: Database, redis_server: RedisServer, tmp_path: Path, home: str
+) -> None:
+    settings = {"redis_url": redis_server.url}
+    event = {"eventType": "view", "userId": "ada", "occurredAt": "2026-01-01T12:00:00Z"}
+    async with open_app(database, tmp_path / "one", **settings) as app:
+        await app.site("shop")
+        for _ in range(3):
+            await app.ingest("shop", event)
+        await app.followed()
+        assert await count(app) == (3, "MISS")
+    connection = await database.connect()
+    await connection.execute(
+        "delete from events where batch_id in"
+        " (select batch_id from ingest_batches where position > 1)"
+    )
+    await connection.execute("delete from ingest_batches where position > 1")
+    await connection.close()
+
+    async with open_app(database, tmp_path / home, **settings) as app:
+        await app.followed()
+        assert await count(app) == (1, "MISS")
+
+
+async def count(app: App) -> tuple[int, str]:
+    report = (await app.data(COUNTS))["eventCounts"]
+    return report["total"], report["meta"]["cache"]
 
 
 async def _kept(fleet: Fleet, place: int) -> int:

@@ -5,10 +5,12 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from data.postgres.keys import Scope, split_key
@@ -16,12 +18,21 @@ from server.connections import Pace
 from server.websocket import MAX_OPERATIONS
 from server.websocket_messages import MAX_MESSAGE_BYTES
 from tests.fixtures.app import App
+from tests.fixtures.ledger import Database
 from tests.fixtures.live import Endpoint, Socket, SourceFailed, serving, until
+from tests.fixtures.service import Service, running
+from tests.server.test_security_headers import EVERYWHERE
 
 ACTIVITY = "subscription { liveActivity { users } }"
 EVENTS = "subscription { liveEvents }"
 INIT = {"type": "connection_init"}
 HELLO = {"id": "1", "type": "subscribe", "payload": {"query": "{ hello }"}}
+
+
+@pytest_asyncio.fixture
+async def service(database: Database, tmp_path: Path) -> AsyncIterator[Service]:
+    async with running(tmp_path / "home", DATABASE_URL=database.url("postgres")) as started:
+        yield started
 
 
 @pytest_asyncio.fixture
@@ -256,6 +267,21 @@ async def test_pages_of_other_origins_may_not_connect(endpoint: Endpoint) -> Non
         assert refused.value.response.status_code == 403
         body = json.loads(refused.value.response.body or b"")
         assert body["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+        assert EVERYWHERE.items() <= dict(refused.value.response.headers.raw_items()).items()
+
+
+async def test_there_is_no_other_path_to_connect_to_and_that_answer_is_guarded_too(
+    service: Service,
+) -> None:
+    for path in ("/", "/graphql/", "/health", "/nothing/here"):
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(f"ws://127.0.0.1:{service.port}{path}"):
+                pass
+        answer = refused.value.response
+        assert answer.status_code == 404
+        body = json.loads(answer.body or b"")
+        assert body["errors"][0]["message"] == "connect to /graphql"
+        assert EVERYWHERE.items() <= dict(answer.headers.raw_items()).items()
 
 
 async def test_pages_of_known_origins_may_connect(app: App, endpoint: Endpoint) -> None:

@@ -3,19 +3,7 @@
 select *
 from (
     select
-        events.event_id,
-        events.site_id,
-        events.event_type,
-        events.occurred_at,
-        events.received_at,
-        events.user_id,
-        events.visitor_id,
-        events.session_id,
-        events.url,
-        events.path,
-        events.referrer,
-        events.properties,
-        events.arrival,
+        {columns},
         {flags}
     from events
     where events.arrival > $after

@@ -19,7 +19,7 @@ from data.admin_log import (
     LoggedEntry,
     follow,
 )
-from data.admin_log_head import AdminLogWatch, keep_head, read_head
+from data.admin_log_head import AdminLogWatch, keep_head, read_head, set_aside
 from data.postgres.admin_log import (
     LogQuery,
     log_page,
@@ -299,6 +299,33 @@ async def test_the_file_keeps_the_latest_end_of_each_ledger(tmp_path: Path) -> N
         read_head(file, LEDGER)
     keep_head(file, LEDGER, heads[0])
     assert read_head(file, LEDGER) == heads[0]
+    assert [path.read_text() for path in set_aside(file)] == ["damaged"]
+    file.write_text("again")
+    keep_head(file, LEDGER, heads[0])
+    assert [path.read_text() for path in set_aside(file)] == ["damaged", "again"]
+
+
+async def test_a_damaged_file_is_told_until_somebody_has_looked_at_it(
+    writer: AsyncEngine, tmp_path: Path
+) -> None:
+    made = await added(writer, 3)
+    file = tmp_path / "admin_log.head"
+    file.write_text("{")
+    watch = watch_of(writer, file)
+
+    for _ in range(2):
+        await watch.look()
+        assert (watch.seen, watch.broken) == (made[-1].head, None)
+        assert "damaged" in str(watch.trouble)
+    restarted = watch_of(writer, file)
+    await restarted.look()
+    assert "was damaged and put aside" in str(restarted.trouble)
+    (aside,) = set_aside(file)
+    aside.unlink()
+    await restarted.look()
+
+    assert restarted.trouble is None
+    assert read_head(file, LEDGER) == made[-1].head
 
 
 async def test_a_file_that_cannot_be_written_keeps_nobody_from_looking(
@@ -310,6 +337,8 @@ async def test_a_file_that_cannot_be_written_keeps_nobody_from_looking(
     await watch.look()
 
     assert (watch.seen, watch.broken) == (made[-1].head, None)
+    assert watch.trouble is not None
+    assert "No such file or directory" in watch.trouble
 
 
 async def test_pages_go_backwards_and_hold_still(writer: AsyncEngine) -> None:

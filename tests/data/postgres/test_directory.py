@@ -1,7 +1,11 @@
 """The directory of sites and keys: what it holds, and from when on."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from time import monotonic
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -30,28 +34,76 @@ async def is_good(directory: Directory) -> bool:
     return key is not None and key.is_valid(NOW)
 
 
+@asynccontextmanager
+async def held_up(database: Database) -> AsyncIterator[None]:
+    """What a reading asks for last, when it has got the keys already, is not to be had."""
+    other = await database.connect()
+    try:
+        async with other.transaction():
+            await other.execute("lock table ledger in access exclusive mode")
+            yield
+    finally:
+        await other.close()
+
+
+async def until_waiting(database: Database) -> None:
+    """Return when somebody waits for what is held up."""
+    other = await database.connect()
+    try:
+        async with asyncio.timeout(15):
+            while not await other.fetchval(WAITING):
+                await asyncio.sleep(0.01)
+    finally:
+        await other.close()
+
+
 async def test_a_change_is_seen_at_once_though_a_reading_was_under_way(
     database: Database, writer: AsyncEngine
 ) -> None:
     directory = Directory(writer)
     async with transaction(writer) as connection:
         await add_key(connection, KEY)
-    other = await database.connect()
-    try:
-        # What a reading asks for last, when it has got the keys already.
-        barrier = other.transaction()
-        await barrier.start()
-        await other.execute("lock table ledger in access exclusive mode")
+    async with held_up(database):
         reading = asyncio.create_task(is_good(directory))
-        async with asyncio.timeout(15):
-            while not await other.fetchval(WAITING):
-                await asyncio.sleep(0.01)
+        await until_waiting(database)
         async with transaction(writer) as connection:
             assert await revoke_key(connection, KEY.key_id, NOW)
         directory.forget()
-        await barrier.commit()
+        later = asyncio.create_task(is_good(directory))
+        await asyncio.sleep(0)
 
-        assert await reading, "it began before the change"
-        assert not await is_good(directory)
-    finally:
-        await other.close()
+    assert await reading, "it began before the change"
+    assert not await later
+    assert not await is_good(directory)
+
+
+async def test_nobody_waits_for_a_reading_while_what_there_is_serves(
+    database: Database, writer: AsyncEngine
+) -> None:
+    directory = Directory(writer)
+    async with transaction(writer) as connection:
+        await add_key(connection, KEY)
+    assert await is_good(directory)
+    async with held_up(database):
+        assert directory._content is not None
+        directory._content = replace(directory._content, read_at=monotonic() - 0.7)
+
+        assert await is_good(directory)
+
+        # It is being read nevertheless.
+        await until_waiting(database)
+
+
+async def test_all_who_wait_for_a_reading_go_on_at_once(
+    database: Database, writer: AsyncEngine
+) -> None:
+    directory = Directory(writer)
+    async with held_up(database):
+        asking = [asyncio.create_task(directory.keys()) for _ in range(100)]
+        await until_waiting(database)
+    await asking[0]
+    # Not one after the other, each time around behind everything else that goes on.
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert all(one.done() for one in asking)

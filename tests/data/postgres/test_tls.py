@@ -162,9 +162,23 @@ async def test_a_client_shows_its_own_certificate(tmp_path: Path) -> None:
     assert isinstance(told["ssl"], ssl.SSLContext)
 
 
+def test_a_certificate_of_its_own_without_a_mode_is_shown_to_the_right_server_only(
+    tmp_path: Path,
+) -> None:
+    own = Authority(tmp_path / "ca").certificate_for("footfall_writer")
+
+    _, told = with_tls(parse_url(f"postgresql://u@db/x?sslcert={own.certificate}&sslkey={own.key}"))
+
+    assert told["ssl"].check_hostname
+    assert told["ssl"].verify_mode is ssl.CERT_REQUIRED
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [
+        ("?sslmode=prefer&sslcert=/c.pem", "its sslcert needs TLS: sslmode=prefer may do without"),
+        ("?sslmode=disable&sslcert=/c.pem", "sslmode=disable may do without"),
+        ("?sslmode=require&sslkey=/k.pem", "its sslkey belongs to a sslcert"),
         ("?sslmode=full", "its sslmode must be one of disable, allow"),
         ("?sslmode=require&sslmode=disable", "it says sslmode twice"),
         ("?sslmode=verify-full&sslrootcert=/nowhere.pem", "/nowhere.pem cannot be read"),

@@ -29,16 +29,26 @@ def event(event_id: UUID | None = None, **fields: str) -> Event:
 
 @dataclass(slots=True)
 class OtherStore:
-    """What takes events where the queue does not; it can be told to be away."""
+    """What takes events where the queue does not; it can be told to be away, or to take its time.
+
+    `asked` is how many requests it was brought, `taken` what it took of them.
+    """
 
     is_away: bool = False
+    is_ready: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: int = 0
     taken: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.is_ready.set()
 
     async def submit(
         self, events: Sequence[Event], rejections: Sequence[Rejection], size: int
     ) -> Taken:
         """Remember the events."""
         assert size or not rejections
+        self.asked += 1
+        await self.is_ready.wait()
         if self.is_away:
             raise StoreAway("it was told to")
         self.taken += events

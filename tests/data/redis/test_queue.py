@@ -40,7 +40,7 @@ async def test_an_entry_goes_to_one_worker_and_leaves_once(redis_server: RedisSe
         state = await queue.state()
 
     assert (len(one), len(other)) == (10, 0)
-    assert settled == [10, 0]
+    assert settled == [20, 0]
     assert (state.events, state.entries, state.pending, state.first) == (0, 0, 0, None)
     assert all(state.is_gone(each.entry_id) for each in one)
 

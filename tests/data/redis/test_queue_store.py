@@ -217,6 +217,48 @@ async def test_what_one_process_holds_is_bounded_and_the_rest_is_said(
     assert said == bare
 
 
+async def test_giving_again_goes_on_where_it_was_cut_off(redis_server: RedisServer) -> None:
+    # Too small to be compressed, so that they take the room that they seem to.
+    sent = [event(url="/" + "x" * 3_000) for _ in range(650)]
+    async with process(redis_server) as one, redis_server.client() as client:
+        for start in range(0, len(sent), 50):
+            group = sent[start : start + 50]
+            await asyncio.gather(*(one.store.submit([each], [], 200) for each in group))
+        await client.flushall()
+        used = (await client.info("memory"))["used_memory"]
+        await client.config_set("maxmemory", used + 1_200_000)
+        async with asyncio.timeout(SOON):
+            while not (await one.queue.state()).entries:
+                await asyncio.sleep(0.01)
+        # Time for many more attempts.
+        await asyncio.sleep(0.5)
+        cut_off = (await one.queue.state()).entries
+        await client.config_set("maxmemory", 0)
+        await until(lambda: one.value("reappended_entries_total") >= len(sent))
+        entries = (await one.queue.state()).entries
+
+        assert 0 < cut_off < len(sent)
+        assert entries == len(sent)
+        assert ids(await drained(one.queue)) == ids(sent)
+        await until(lambda: not len(one.store.watch.held))
+
+
+async def test_what_redis_does_not_take_again_is_committed_from_here(
+    redis_server: RedisServer,
+) -> None:
+    sent = [event() for _ in range(30)]
+    pace = WatchPace(look_seconds=0.05, rescue_seconds=0.3)
+    async with process(redis_server, pace=pace) as one, redis_server.client() as client:
+        for each in sent:
+            await one.store.submit([each], [], 200)
+        await client.config_set("maxmemory", "1kb")
+        await client.flushall()
+        await until(lambda: not len(one.store.watch.held))
+
+        assert one.queue.redis.is_available
+        assert ids(one.other.taken) == ids(sent)
+
+
 async def test_what_is_held_is_committed_from_here_when_redis_stays_away(
     durable_redis: RedisServer,
 ) -> None:
@@ -250,6 +292,24 @@ async def test_a_process_that_ends_while_redis_is_away_leaves_nothing_behind(
             await one.store.submit([event()], [], 200)
 
     assert ids(one.other.taken) == ids(sent)
+
+
+async def test_a_process_that_ends_while_it_hands_over_leaves_nothing_behind(
+    durable_redis: RedisServer,
+) -> None:
+    sent = [event() for _ in range(250)]
+    pace = WatchPace(look_seconds=0.05, rescue_seconds=0.1)
+    async with process(durable_redis, pace=pace) as one:
+        for each in sent:
+            await one.store.submit([each], [], 200)
+        one.other.is_ready.clear()
+        await durable_redis.kill()
+        await until(lambda: one.other.asked > 0)
+        # In the middle of the end, both would have been at it.
+        asyncio.get_running_loop().call_later(0.3, one.other.is_ready.set)
+
+    assert ids(one.other.taken) == ids(sent)
+    assert not len(one.store.watch.held)
 
 
 async def test_what_was_handed_to_a_process_that_closes_is_queued(

@@ -8,13 +8,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.cache import OF_NOW, CacheStatus, Codec, Entry, Question, Room
+from data.events import Event
 from data.flights import Computed, Landed
+from data.postgres.append import append
+from data.postgres.feed import feed_state
 from data.redis.client import RedisConnection, RedisPace, open_redis
 from data.redis.results import MOST_BYTES, RedisResults
+from data.result_history import drop_unknown
 from data.results import Batch, Results, open_results
 from data.shared_results import Turn
 from telemetry.metrics import Metrics
@@ -285,7 +291,7 @@ async def test_what_is_too_long_to_share_only_gives_the_turn_back(
         assert (await other.ask())[1] is MISS
 
         async def is_empty() -> bool:
-            return await keys(redis_server) == []
+            return not [key for key in await keys(redis_server) if not key.endswith(b":drops")]
 
         await until(is_empty)
 
@@ -347,6 +353,142 @@ async def test_what_was_begun_before_a_drop_is_not_shared(redis_server: RedisSer
 
         await until(is_settled)
         assert await other.ask() == ("a@1", MISS)
+
+
+async def is_dropped(*processes: Process) -> None:
+    """Return when Redis knows of all drops of these processes."""
+
+    async def is_done() -> bool:
+        return not any(one.shared._undone for one in processes)
+
+    await until(is_done)
+
+
+@pytest.mark.parametrize("site_id", ["shop", None])
+async def test_a_drop_while_redis_is_away_is_made_up_for(
+    redis_server: RedisServer, site_id: str | None
+) -> None:
+    async with process(redis_server, retry_seconds=0.1) as one, process(redis_server) as other:
+        await one.ask()
+        await until(lambda: is_shared(redis_server))
+        redis_server.freeze()
+
+        assert await one.results.drop(site_id) == 1
+
+        one.padding = other.padding = " anew"
+        assert await one.ask() == ("a@1 anew", MISS)
+        redis_server.thaw()
+        await is_dropped(one)
+        await other.redis.until_available()
+        assert (await other.ask())[0] == "a@1 anew"
+
+
+@pytest.mark.parametrize("site_id", ["shop", None])
+async def test_a_drop_while_redis_is_full_is_made_up_for(
+    redis_server: RedisServer, site_id: str | None
+) -> None:
+    async with (
+        process(redis_server, retry_seconds=0.1) as one,
+        process(redis_server) as other,
+        redis_server.client() as client,
+    ):
+        await one.ask()
+        await until(lambda: is_shared(redis_server))
+        other.gate.clear()
+        asking = asyncio.create_task(other.ask("b"))
+
+        async def is_begun() -> bool:
+            return bool(other.computed)
+
+        await until(is_begun)
+        await client.config_set("maxmemory", "1")
+
+        assert await one.results.drop(site_id) == 1
+
+        assert not [key for key in await keys(redis_server) if b":entry:" in key]
+        await client.config_set("maxmemory", "0")
+        await is_dropped(one)
+        # What was begun before is not shared afterwards, either.
+        other.gate.set()
+        await asking
+        assert await one.ask("b") == ("b@1", MISS)
+
+
+async def test_what_was_dropped_is_found_by_nobody_though_it_is_still_there(
+    redis_server: RedisServer,
+) -> None:
+    async with (
+        process(redis_server) as one,
+        process(redis_server) as other,
+        redis_server.client() as client,
+    ):
+        await one.ask("a")
+        await one.ask("c", site_id="blog")
+        await until(lambda: is_shared(redis_server, "c"))
+        # As where Redis had to make room: nothing leads to the entries any more.
+        await client.delete(*[key for key in await keys(redis_server) if b"site" in key])
+
+        await one.results.drop("shop")
+
+        assert len([key for key in await keys(redis_server) if b":entry:" in key]) == 2
+        assert await other.ask("a") == ("a@1", MISS)
+        assert await other.ask("c", site_id="blog") == ("c@1", HIT)
+        await one.results.drop(None)
+        other.results.forget_all()
+        assert await other.ask("c", site_id="blog") == ("c@1", MISS)
+
+
+async def test_a_redis_that_has_lost_all_marks_has_nobody_forget_anything(
+    redis_server: RedisServer,
+) -> None:
+    async with (
+        process(redis_server) as one,
+        process(redis_server) as other,
+        redis_server.client() as client,
+    ):
+        await one.results.drop(None)
+        for each in (one, other):
+            await each.shared.look()
+            await each.ask("a")
+        await client.flushall()
+
+        for each in (one, other):
+            await each.shared.look()
+            await each.ask(f"b{id(each)}")
+
+        assert await one.ask("a") == await other.ask("a") == ("a@1", HIT)
+
+
+async def test_marks_of_drops_outlive_what_was_kept_last(redis_server: RedisServer) -> None:
+    async with process(redis_server) as one, redis_server.client() as client:
+        await one.ask("a")
+        await until(lambda: is_shared(redis_server, "a"))
+        [drops] = [key for key in await keys(redis_server) if key.endswith(b":drops")]
+        await client.pexpire(drops, 60_000)
+
+        await one.ask("b")
+
+        await until(lambda: is_shared(redis_server, "b"))
+        assert await client.pttl(drops) > 3_000_000
+
+
+@pytest.mark.parametrize("is_restored", [True, False])
+async def test_what_rests_on_another_history_of_the_ledger_is_dropped(
+    redis_server: RedisServer, writer: AsyncEngine, is_restored: bool
+) -> None:
+    await append(writer, [Event(uuid4(), "shop", "view", NOON, NOON)], [])
+    known = (await feed_state(writer, 1)).known
+    assert known is not None
+    if is_restored:
+        # The same position, taken by another batch.
+        known = replace(known, batch_id=known.batch_id + 1)
+    async with process(redis_server, newest=lambda: known) as one:
+        await one.ask()
+        await until(lambda: is_shared(redis_server))
+    async with process(redis_server) as new:
+        await drop_unknown(new.results, writer)
+
+        assert await new.ask() == ("a@1", MISS if is_restored else HIT)
 
 
 async def test_what_somebody_else_wrote_there_is_not_believed(redis_server: RedisServer) -> None:

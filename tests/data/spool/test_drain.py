@@ -10,14 +10,16 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from data.events import Event, Rejection
 from data.postgres.append import Append, Appended, append, make_partitions_ahead
 from data.postgres.engine import LedgerUnavailable
 from data.postgres.lookout import Lookout, LookoutPace, looking_out
+from data.slots import locked
 from data.spool.drain import Drain, DrainPace, draining
 from data.spool.records import HEAD_BYTES
-from data.spool.segments import locked, segments_in
+from data.spool.segments import segments_in
 from data.spool.store import Spool
 from telemetry.metrics import Metrics
 from tests.data.spool.spooling import NOW, event, ids, rejection, spool_in
@@ -221,6 +223,64 @@ async def test_a_file_that_is_no_segment_is_kept_aside_whole(
 
     assert await stored(database) == [sent.event_id]
     assert odd.with_suffix(".damaged").read_bytes() == b"what is this?"
+
+
+async def test_a_segment_that_the_disk_does_not_give_holds_nothing_else_up(
+    tmp_path: Path, writer: AsyncEngine, database: Database
+) -> None:
+    course, own = Course(writer), event()
+    sent = [event(url="/" + "x" * 4_096) for _ in range(4)]
+    async with spool_in(tmp_path) as spool, spool_in(tmp_path) as dying:
+        for one in sent:
+            await dying.submit([one], [], 10)
+        await spool.submit([own], [], 10)
+    lost = segments_in(dying.folder)[1]
+    kept = lost.rename(tmp_path / "kept")
+    # The nearest to a bad disk that a test can make: it is there, and cannot be read.
+    lost.mkdir()
+
+    with capture_logs() as logs:
+        async with spool_in(tmp_path, metrics=course.metrics) as spool, drained(course, spool):
+            async with asyncio.timeout(20):
+                while segments_in(dying.folder) != [lost]:
+                    await asyncio.sleep(0.01)
+            others = await stored(database)
+            # Some more rounds, with work of its own.
+            late = event()
+            await spool.submit([late], [], 10)
+            await until_empty(spool)
+            await asyncio.sleep(0.3)
+            lost.rename(tmp_path / "broken")
+            kept.rename(lost)
+            await until_empty(dying)
+
+    assert others == ids([own, sent[0], *sent[2:]])
+    assert await stored(database) == ids([own, sent[0], *sent[2:], late, sent[1]])
+    told = [
+        entry
+        for entry in logs
+        if entry["event"].startswith("spool.") and "drained" not in entry["event"]
+    ]
+    assert [(entry["event"], entry.get("place")) for entry in told] == [
+        ("spool.folder.adopted", None),
+        ("spool.drain.failed", str(lost)),
+    ]
+
+
+async def test_what_is_kept_aside_is_never_written_over(
+    tmp_path: Path, writer: AsyncEngine
+) -> None:
+    course = Course(writer)
+    async with spool_in(tmp_path) as spool:
+        pass
+    odd = spool.folder / "000000000001.segment"
+    odd.write_bytes(b"what is this?")
+    odd.with_suffix(".damaged").write_bytes(b"from before; ")
+
+    async with spool_in(tmp_path, metrics=course.metrics) as spool, drained(course, spool):
+        await until_empty(spool)
+
+    assert odd.with_suffix(".damaged").read_bytes() == b"from before; what is this?"
 
 
 async def test_what_a_process_left_that_never_came_back_is_drained_by_another(

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import pytest_asyncio
+import asyncpg
+import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -15,16 +16,11 @@ from data.postgres.ledger import Ledger, LedgerAddress, open_ledger
 from data.vault.vault import Vault
 from telemetry.metrics import Metrics
 from tests.data.vault.patience import opened, until
-from tests.fixtures.guarded_postgres import GuardedLedger, guarded_ledger
+from tests.fixtures.guarded_postgres import GuardedLedger
+from tests.fixtures.service import ROOT
 from tests.fixtures.vault import VaultServer
 
 WHO = text("select session_user, current_user")
-
-
-@pytest_asyncio.fixture
-async def guarded(tmp_path: Path) -> AsyncIterator[GuardedLedger]:
-    async with guarded_ledger(tmp_path / "postgres") as ledger:
-        yield ledger
 
 
 @asynccontextmanager
@@ -136,7 +132,7 @@ async def test_a_user_that_somebody_dropped_is_replaced_at_the_next_login(
 async def test_a_standby_is_asked_as_the_former_user_until_it_may_know_the_new_one(
     vault_server: VaultServer, guarded: GuardedLedger
 ) -> None:
-    await vault_server.set_up(*guarded.set_up_options(ttl="8s", max_ttl="8s"))
+    await vault_server.set_up(*guarded.set_up_options(ttl="5s", max_ttl="5s"))
     async with opened(vault_server, database_role="footfall") as vault:
         primary, standby = vault.credentials("database"), vault.credentials("replica_database")
         assert primary is not None
@@ -148,6 +144,33 @@ async def test_a_standby_is_asked_as_the_former_user_until_it_may_know_the_new_o
 
         assert standby.current() == first
         await until(lambda: standby.current() == primary.current())
+
+
+async def test_a_vault_that_is_no_superuser_makes_users_and_ends_them_with_their_connections(
+    vault_server: VaultServer, guarded: GuardedLedger, tmp_path: Path
+) -> None:
+    # What the documentation tells a superuser to do, and nothing more.
+    page = (ROOT / "docs/operations/secrets.md").read_text(encoding="utf-8")
+    statements = page.partition("```sql")[2].partition("```")[0].replace("'...'", "'of vault'")
+    superuser = await guarded.connect()
+    await superuser.execute(statements)
+    password = tmp_path / "password"
+    password.write_text("of vault")
+    options = guarded.set_up_options(ttl="1h", max_ttl="2h", user="vault", password_file=password)
+    await vault_server.set_up(*options)
+
+    async with opened(vault_server, database_role="footfall") as vault:
+        credentials = vault.credentials("database")
+        assert credentials is not None
+        made = credentials.current()
+        connection = await asyncpg.connect(with_credential(guarded.url, made))
+        assert await guarded.made_users() == [made.username]
+
+    # Given back, also while somebody works as this user.
+    await guarded.until_gone(made.username)
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        await connection.fetch("select 1")
+    await superuser.close()
 
 
 async def test_while_vault_is_away_new_connections_use_what_is_held(

@@ -1,16 +1,20 @@
 """Vault as the service uses it: opened, kept, replaced, lost and found again."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
 
 from data.secret_errors import SecretMissing, SecretsUnreadable, Undecipherable
 from data.vault.address import VaultLogin
+from data.vault.checkup import checkup
 from data.vault.client import VaultRefused, VaultUnavailable
 from telemetry.metrics import Metrics
 from tests.data.vault.patience import now, opened, until
 from tests.fixtures.vault import VaultServer, certificate_for_loopback, running_vault
+
+EVERYTHING = 'path "*" { capabilities = ["create", "read", "update", "delete"] }'
 
 
 async def test_the_keys_that_init_made_are_read(vault_server: VaultServer) -> None:
@@ -51,10 +55,9 @@ async def test_a_token_is_renewed_before_it_ends(vault_server: VaultServer) -> N
     metrics = Metrics.create()
     await vault_server.set_up("--token-ttl", "1s", "--token-max-ttl", "1h")
     async with opened(vault_server, metrics=metrics) as vault:
-        await asyncio.sleep(2.5)
+        await until(lambda: metrics.vault.token.renewals["renewed"]._value.get() >= 2)
 
         assert vault.state().trouble is None
-        assert metrics.vault.token.renewals["renewed"]._value.get() >= 2
         assert metrics.vault.token.renewals["replaced"]._value.get() == 0
 
 
@@ -64,10 +67,9 @@ async def test_a_token_at_the_end_of_its_longest_time_is_replaced_by_a_login(
     metrics = Metrics.create()
     await vault_server.set_up("--token-ttl", "1s", "--token-max-ttl", "2s")
     async with opened(vault_server, metrics=metrics) as vault:
-        await asyncio.sleep(4)
+        await until(lambda: metrics.vault.token.renewals["replaced"]._value.get() >= 1)
 
         assert vault.state().trouble is None
-        assert metrics.vault.token.renewals["replaced"]._value.get() >= 1
         assert metrics.vault.token.renewals["failed"]._value.get() == 0
 
 
@@ -155,7 +157,7 @@ async def _bring_back(server: VaultServer, how: str) -> None:
 async def test_leases_that_run_out_while_vault_is_away_are_warned_of_beforehand(
     vault_server: VaultServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    await vault_server.set_up("--token-ttl", "4s")
+    await vault_server.set_up("--token-ttl", "3s")
     async with opened(vault_server) as vault:
         await vault_server.kill()
         await until(lambda: vault.state().has_ended)
@@ -171,20 +173,20 @@ async def test_leases_that_run_out_while_vault_is_away_are_warned_of_beforehand(
         assert not vault.state().has_ended
 
 
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("seal", "it is sealed"),
+        ("freeze", "it does not answer in time"),
+        ("kill", "it cannot be connected to"),
+    ],
+)
 async def test_a_vault_that_is_away_at_the_start_is_an_error(
-    vault_server: VaultServer,
+    vault_server: VaultServer, how: str, reason: str
 ) -> None:
-    await vault_server.kill()
+    await _take_away(vault_server, how)
 
-    with pytest.raises(VaultUnavailable, match="it cannot be connected to"):
-        async with opened(vault_server):
-            pass
-
-
-async def test_a_sealed_vault_is_an_error_at_the_start(vault_server: VaultServer) -> None:
-    await vault_server.seal()
-
-    with pytest.raises(VaultUnavailable, match="it is sealed"):
+    with pytest.raises(VaultUnavailable, match=reason):
         async with opened(vault_server):
             pass
 
@@ -274,6 +276,44 @@ async def test_transit_texts_belong_to_their_context_and_survive_rotation(
             await envelope.encrypt(b"x", b"")
 
 
+@pytest.mark.parametrize("of", ["the start", "the checkup", "the set-up"])
+async def test_a_transit_key_that_heeds_no_context_is_refused(
+    vault_server: VaultServer, of: str
+) -> None:
+    vault_server.root.secrets.transit.create_key("plain")
+    match of:
+        case "the start":
+            vault_server.root.sys.create_or_update_acl_policy("footfall", EVERYTHING)
+            with pytest.raises(SecretsUnreadable, match="the transit key plain is not derived"):
+                async with opened(vault_server, transit_key="plain"):
+                    pass
+        case "the checkup":
+            address = vault_server.address(transit_key="plain")
+            async with checkup(address, VaultLogin(token=vault_server.root_token)) as asked:
+                with pytest.raises(SecretsUnreadable, match="the transit key plain is not derived"):
+                    await asked.use_envelope()
+        case _:
+            with pytest.raises(AssertionError, match="a transit key plain that is not derived"):
+                await vault_server.set_up("--transit-key", "plain")
+
+
+async def test_a_start_that_fails_leaves_no_token_behind(vault_server: VaultServer) -> None:
+    # Tried several times: Vault cannot make users in a database that is away.
+    nowhere = "postgresql://{{username}}@127.0.0.1:1/x"
+    await vault_server.set_up("--database-url", nowhere, "--database-username", "vault")
+    before = set(vault_server.state()["tokens"])
+    with pytest.raises(VaultUnavailable, match="failed to create user"):
+        async with opened(vault_server, database_role="footfall"):
+            pass
+    assert set(vault_server.state()["tokens"]) == before
+
+    vault_server.root.secrets.kv.v2.delete_metadata_and_all_versions("footfall")
+    with pytest.raises(SecretsUnreadable):
+        async with opened(vault_server):
+            pass
+    assert set(vault_server.state()["tokens"]) == before
+
+
 async def test_an_answer_of_something_else_is_no_vault(vault_server: VaultServer) -> None:
     async def hello(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
@@ -286,9 +326,11 @@ async def test_an_answer_of_something_else_is_no_vault(vault_server: VaultServer
                 pass
 
 
-async def test_https_is_checked_with_the_certificate_given(tmp_path: Path) -> None:
+async def test_https_is_checked_with_the_certificate_given(
+    vault_set_up: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(vault_set_up, tmp_path / "vault")
     async with running_vault(tmp_path / "vault", certificate_for_loopback(tmp_path)) as server:
-        await server.set_up()
         async with opened(server) as vault:
             assert vault.admin_key.startswith("ff_admin_")
 

@@ -169,10 +169,17 @@ async def test_without_a_kept_end_the_doctor_says_that_a_cut_would_not_be_seen(
     [without] = await several(with_log, (port, *VERIFY))
     (with_log / "admin_log.head").write_text("{")
     [damaged] = await several(with_log, (port, *VERIFY))
+    # The next command that changes something keeps the end anew, and what was there aside.
+    _, aside = await several(with_log, ("sites", "create", "another"), (port, *VERIFY))
+    (with_log / "admin_log.head.damaged").unlink()
+    [mended] = await several(with_log, (port, *VERIFY))
 
-    for command in (without, damaged):
-        assert (command.code, check(command)["status"]) == (0, "warning")
-        assert "nothing was kept" in check(command)["detail"]
+    assert (without.code, check(without)["status"]) == (0, "warning")
+    assert "nothing was kept" in check(without)["detail"]
+    for command, words in ((damaged, "is damaged"), (aside, "was damaged and put aside")):
+        assert (command.code, check(command)["status"]) == (1, "problem")
+        assert words in check(command)["detail"]
+    assert (mended.code, check(mended)["status"]) == (0, "ok")
 
 
 async def test_a_service_logs_too_many_bad_keys_of_a_network_once(

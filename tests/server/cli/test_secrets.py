@@ -42,6 +42,7 @@ async def test_secrets_in_vault_are_made_once_and_set_by_an_operator(
     async with running_vault(tmp_path / "vault") as server:
         operator = {"VAULT_ADDR": server.url, "VAULT_TOKEN": server.root_token}
         await server.set_up()
+        await server.make_keys()
         kv = server.root.secrets.kv.v2
         stored = kv.read_secret_version("footfall", raise_on_deleted_version=True)["data"]
 
