@@ -6,6 +6,7 @@ service, and send a client's data by whatever it finds.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ class Pace:
 
 def s3_client(place: BucketPlace, sending: CheckedSession, pace: Pace) -> S3Client:
     """A client of the bucket's service. Makes no request; it takes a tenth of a second."""
+    _hush()
     session = _session_of(_credentials(place, sending, pace))
     client = boto3.Session(botocore_session=session).client(
         "s3",
@@ -62,6 +64,7 @@ def s3_client(place: BucketPlace, sending: CheckedSession, pace: Pace) -> S3Clie
             )
         ),
     )
+    client.meta.events.register("before-call.s3", _keep_to_endpoint)  # type: ignore[arg-type]
     _send_by(client, sending)
     return client
 
@@ -75,6 +78,20 @@ def _sts_client(role: Role, region: str, sending: CheckedSession, pace: Pace) ->
     return client
 
 
+def _hush() -> None:
+    """Let the library log nothing that has credentials in it, whatever the level of the logs.
+
+    At DEBUG it logs answers, and that to an assumed role has the role's secret; where such an answer
+    cannot be read, its text comes as a warning.
+    """
+    for name, level in (
+        ("botocore", logging.WARNING),
+        ("boto3", logging.WARNING),
+        ("botocore.credentials", logging.CRITICAL),
+    ):
+        logging.getLogger(name).setLevel(level)
+
+
 def _config(pace: Pace) -> Config:
     return Config(
         connect_timeout=pace.connect,
@@ -84,6 +101,14 @@ def _config(pace: Pace) -> Config:
         ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]
         user_agent_appid="footfall",
     )
+
+
+def _keep_to_endpoint(params: dict[str, Any], **_: Any) -> None:
+    """Have no redirect followed: who gave a wrong region is told so, and no server leads elsewhere.
+
+    The library would ask where the bucket is, and follow the redirect of that question, too.
+    """
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _send_by(client: S3Client | STSClient, sending: CheckedSession) -> None:

@@ -30,8 +30,7 @@ from data.outbound.failures import OutboundFailed
 class CheckedSession(URLLib3Session):
     """What sends the library's requests; to public addresses only, unless others are allowed.
 
-    No proxies, whatever the environment says. Redirects are not followed here: the library makes
-    a new request of one, which comes this way, too.
+    No proxies, whatever the environment says, and no redirects: those of S3 are answers like others.
     """
 
     def __init__(self, *, allow_private: bool, seconds: tuple[float, float], most: int) -> None:
