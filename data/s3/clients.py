@@ -64,7 +64,7 @@ def s3_client(place: BucketPlace, sending: CheckedSession, pace: Pace) -> S3Clie
             )
         ),
     )
-    client.meta.events.register("before-call.s3", _keep_to_endpoint)  # type: ignore[arg-type]
+    client.meta.events.register("before-call.s3", _keep_to_endpoint)
     _send_by(client, sending)
     return client
 

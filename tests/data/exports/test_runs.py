@@ -23,9 +23,10 @@ from data.exports.layout import (
     Layout,
     Selection,
 )
-from data.exports.manifest import Manifest, decode_manifest, encode_manifest
+from data.exports.manifest import Manifest, ManifestFile, decode_manifest, encode_manifest
 from data.exports.orders import RunOrder
 from data.exports.runs import RunParts, clear_run, published, write_run
+from data.exports.tally import Proof
 from data.exports.verification import chain_problems, verify
 from data.postgres.append import append, make_partitions_ahead
 from data.postgres.engine import LedgerUnavailable
@@ -94,7 +95,7 @@ class World:
         """What runs need."""
         return RunParts(lambda: self.store, self.folder / "exports", self.proof, lambda: self.now)
 
-    async def proof(self, selection: Selection) -> object:  # type: ignore[return]
+    async def proof(self, selection: Selection) -> Proof:
         """What the ledger holds."""
         return await ledger_proof(self.ledger, selection)
 
@@ -158,7 +159,7 @@ async def test_a_run_leaves_files_and_at_last_a_manifest_that_says_all_of_them(
 ) -> None:
     await world.ingest(*events_of(range(4_000), size=600))
     order = world.order(0, await world.newest())
-    seen = []
+    seen: list[ManifestFile] = []
 
     async with world.bucket() as bucket:
         manifest = await write_run(order, world.parts, bucket, seen.append)

@@ -389,7 +389,7 @@ async def test_no_credential_shows_in_values_errors_or_logs(
 def test_places_that_cannot_be_are_refused(fields: dict[str, str], complaint: str) -> None:
     with pytest.raises(PlaceInvalid, match=complaint) as refused:
         BucketPlace(
-            **{"bucket": BUCKET, "region": "eu-central-1"} | fields,  # type: ignore[arg-type]
+            **{"bucket": BUCKET, "region": "eu-central-1"} | fields,
             login=AccessKey(KEY_ID, SECRET),
         )
     assert "secret@" not in str(refused.value)
