@@ -64,7 +64,7 @@ def plain(copy: Path, name: str) -> dict[str, float]:
     with duckdb.connect(str(copy), read_only=True, config=config) as connection:
         started = perf_counter()
         [(rows,)] = connection.execute(
-            f"copy (select * from events where site_id = $site) to '{target}'"
+            f"copy (select * exclude (actor, arrival) from events where site_id = $site) to '{target}'"
             f" ({_PLAIN_OPTIONS[name]})",
             {"site": MAIN},
         ).fetchall()
