@@ -1,29 +1,19 @@
-"""Clients of the library that know what they were given, and nothing of this machine.
-
-The library would look for credentials in the environment, in files and at the cloud's metadata
-service, and send a client's data by whatever it finds.
-"""
+"""Clients of the library: what they send, by what credentials, and what they keep to themselves."""
 
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import botocore.session
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
-from botocore.credentials import (
-    CredentialProvider,
-    CredentialResolver,
-    Credentials,
-    DeferredRefreshableCredentials,
-)
+from botocore.credentials import Credentials, DeferredRefreshableCredentials
 
 from data.s3.connections import CheckedSession
 from data.s3.places import AccessKey, BucketPlace, Role
+from data.s3.sessions import plain_session
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -45,7 +35,7 @@ class Pace:
 def s3_client(place: BucketPlace, sending: CheckedSession, pace: Pace) -> S3Client:
     """A client of the bucket's service. Makes no request; it takes a tenth of a second."""
     _hush()
-    session = _session_of(_credentials(place, sending, pace))
+    session = plain_session(_credentials(place, sending, pace))
     client = boto3.Session(botocore_session=session).client(
         "s3",
         region_name=place.region,
@@ -70,7 +60,7 @@ def s3_client(place: BucketPlace, sending: CheckedSession, pace: Pace) -> S3Clie
 
 
 def _sts_client(role: Role, region: str, sending: CheckedSession, pace: Pace) -> STSClient:
-    session = _session_of(Credentials(role.by.key_id, role.by.secret, role.by.token))
+    session = plain_session(Credentials(role.by.key_id, role.by.secret, role.by.token))
     client = boto3.Session(botocore_session=session).client(
         "sts", region_name=region, endpoint_url=role.sts_endpoint, config=_config(pace)
     )
@@ -117,38 +107,6 @@ def _send_by(client: S3Client | STSClient, sending: CheckedSession) -> None:
 
     # Whatever answers this event is taken for the answer of the network.
     client.meta.events.register("before-send", send)  # type: ignore[arg-type]
-
-
-def _session_of(credentials: Credentials) -> botocore.session.Session:
-    session = botocore.session.Session(session_vars=_nothing_of_this_machine())
-    resolver = CredentialResolver([_Given(credentials)])
-    session.register_component("credential_provider", resolver)
-    return session
-
-
-def _nothing_of_this_machine() -> dict[str, Any]:
-    """The library's variables, read neither from the environment nor from files."""
-    known = dict(botocore.session.Session.SESSION_VARIABLES)
-    variables = {
-        name: (None, None, default, convert) for name, (_, _, default, convert) in known.items()
-    }
-    for name in ("config_file", "credentials_file"):
-        variables[name] = (None, None, os.devnull, None)
-    return variables
-
-
-class _Given(CredentialProvider):
-    """The one provider there is."""
-
-    METHOD = "given"
-
-    def __init__(self, credentials: Credentials) -> None:
-        super().__init__()
-        self._credentials = credentials
-
-    def load(self) -> Credentials:
-        """The credentials that were given."""
-        return self._credentials
 
 
 def _credentials(place: BucketPlace, sending: CheckedSession, pace: Pace) -> Credentials:

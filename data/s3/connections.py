@@ -7,6 +7,7 @@ looked up twice: the address that was checked is the one that is connected to.
 from __future__ import annotations
 
 import socket
+import ssl
 
 from botocore.awsrequest import (
     AWSHTTPConnection,
@@ -55,6 +56,12 @@ class CheckedSession(URLLib3Session):
             if isinstance(cause, OutboundFailed):
                 raise cause from None
             raise
+
+    def _get_ssl_context(self) -> ssl.SSLContext:
+        # Those whom this machine trusts, beside the library's own list: a house's own authority.
+        context: ssl.SSLContext = super()._get_ssl_context()  # type: ignore[misc]
+        context.load_default_certs()
+        return context
 
     def close(self) -> None:
         """Send nothing any more."""

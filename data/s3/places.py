@@ -8,7 +8,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-import botocore.session
+from data.s3.sessions import plain_session
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
@@ -114,7 +114,7 @@ def _is_address(name: str) -> bool:
 @lru_cache(maxsize=1)
 def _regions() -> frozenset[str]:
     """As the library lists them; a new region comes with its next version."""
-    session = botocore.session.Session()
+    session = plain_session()
     partitions = session.get_available_partitions()
     return frozenset(
         region

@@ -14,7 +14,14 @@ import pytest
 from data.s3.bucket import PIECE_BYTES, Bucket, Sending, open_bucket
 from data.s3.clients import Pace
 from data.s3.failures import BucketFailed, Reason, Verdict
-from data.s3.places import AccessKey, BucketPlace, PlaceInvalid, Role, require_endpoint
+from data.s3.places import (
+    AccessKey,
+    BucketPlace,
+    PlaceInvalid,
+    Role,
+    _regions,
+    require_endpoint,
+)
 from tests.data.exports.test_files import noise
 from tests.fixtures.certificates import Authority
 from tests.fixtures.s3 import (
@@ -313,6 +320,8 @@ async def test_nothing_of_the_machine_takes_part(
             "http_proxy": elsewhere,
         }.items():
             monkeypatch.setenv(name, value)
+        _regions.cache_clear()
+        BucketPlace("their-events", "eu-central-1", AccessKey(KEY_ID, SECRET))
         async with open_bucket(s3_server.place(), allow_private=True, pace=QUICK) as bucket:
             await bucket.probe("x")
 
@@ -330,6 +339,22 @@ async def test_a_certificate_that_nobody_has_signed_is_told(tmp_path: Path) -> N
     assert (failed.reason, failed.verdict) == (Reason.UNTRUSTED, Verdict.PERMANENT)
     assert "is not trusted" in str(failed)
     assert asked == []
+
+
+async def test_an_authority_that_the_machine_trusts_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    certificate = authority.certificate_for("127.0.0.1")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate.certificate, certificate.key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.roots))
+    async with answering(200, tls=tls) as (endpoint, asked):
+        place = BucketPlace(BUCKET, REGION, AccessKey(KEY_ID, SECRET), endpoint)
+        async with open_bucket(place, allow_private=True, pace=QUICK) as bucket:
+            await bucket.probe("x")
+
+    assert [request.split()[0] for request in asked] == [b"PUT", b"DELETE"]
 
 
 async def test_servers_that_are_away_or_hang_may_come_back(s3_server: S3Server) -> None:
