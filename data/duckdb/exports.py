@@ -19,6 +19,7 @@ from data.event_store import StoreUnavailable
 from data.exports.layout import Arrivals, Compression, FileFormat, Layout, Selection
 from data.exports.source import FileOrder, Stack
 from data.exports.tally import Proof, Tally
+from data.queries import EventFilter
 
 _ALWAYS_THERE = frozenset({"event_id", "site_id", "event_type", "occurred_at", "received_at"})
 _INSTANTS = frozenset({"occurred_at", "received_at"})
@@ -78,6 +79,7 @@ def export_rows(cursor: Cursor, order: FileOrder) -> int:
         columns=_columns(order.layout),
         span=span.sql,
         filter=wanted.sql,
+        order="order by events.arrival" if _has_list(order.selection.filter) else "",
         options=", ".join(options),
     )
     values = {
@@ -90,6 +92,17 @@ def export_rows(cursor: Cursor, order: FileOrder) -> int:
     }
     [(rows,)] = fetch(cursor, sql, values)
     return int(rows)
+
+
+def _has_list(wanted: EventFilter) -> bool:
+    """Whether a condition is a list, which `condition_of` makes a join."""
+    strings = [string for _, string in wanted.fields]
+    strings += [one.string for one in wanted.properties if one.string is not None]
+    if any(one.in_ is not None or one.not_in is not None for one in strings):
+        return True
+    inner = [*wanted.all_of, *(wanted.any_of or ())]
+    inner += [wanted.negated] if wanted.negated is not None else []
+    return any(_has_list(one) for one in inner)
 
 
 def _require_reached(cursor: Cursor, selection: Selection) -> None:

@@ -1,5 +1,5 @@
--- The rows of a file. No `order by`: the copy has its events in order of arrival and gives them so,
--- while sorting a few million of them would hold them in memory.
+-- The rows of a file. The copy has its events in order of arrival and gives them so. They are sorted
+-- only where the filter joins them with a list, which mixes them up.
 copy (
     select {columns}
     from events
@@ -7,5 +7,6 @@ copy (
         and events.arrival > $after and events.arrival <= $through
         and {span}
         and {filter}
+    {order}
 )
 to $path ({options})
