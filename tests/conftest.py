@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.ledger",
     "tests.fixtures.app",
     "tests.fixtures.redis",
+    "tests.fixtures.source_server",
     "tests.fixtures.standby",
     "tests.fixtures.vault",
 ]
