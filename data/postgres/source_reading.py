@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, Text, cast, case, func, select, text, tuple_
+from sqlalchemy import Row, Select, Text, case, cast, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.postgres.engine import ledger_errors
@@ -159,7 +159,8 @@ def _keys_of(site_id: str) -> Select[Any]:
 async def _rows(engine: AsyncEngine, statement: Select[Any]) -> Sequence[Row[Any]]:
     with ledger_errors():
         async with engine.connect() as connection:
-            return (await connection.execute(statement)).all()
+            rows: Sequence[Row[Any]] = (await connection.execute(statement)).all()
+            return rows
 
 
 def _record(row: Row[Any]) -> StoredRecord:
