@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, Select, delete, func, select, update
+from sqlalchemy import Row, Select, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -189,3 +189,8 @@ async def delete_source(connection: AsyncConnection, key: str) -> bool:
     """Delete a source with its records and audits; False if there is none."""
     result = await connection.execute(delete(sources).where(sources.c.source_key == key))
     return result.rowcount == 1
+
+
+async def lock_declarations(connection: AsyncConnection) -> None:
+    """Until the end of the transaction no other process brings the file of sources in."""
+    await connection.execute(text("select pg_advisory_xact_lock(7077, 6)"))
