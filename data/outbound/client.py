@@ -38,13 +38,15 @@ _GZIP = ("gzip", "x-gzip")
 class Call:
     """A request. `seconds` is for all of it, from looking up the name to the last byte.
 
-    `private` are the names of headers, in lower case, that no other origin may get.
+    `home` is the address whose origin may get all of the headers and a body; where it is not
+    given, `url` is. `private` are the names of headers, in lower case, that no other may get.
     """
 
     url: str
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = None
+    home: str | None = None
     private: frozenset[str] = frozenset()
     seconds: float = 10.0
 
@@ -58,6 +60,11 @@ class Answer:
         self.url = str(response.url)
         # Names in lower case; what came several times is joined by commas.
         self.headers: Mapping[str, str] = dict(response.headers)
+
+    @property
+    def next_link(self) -> str | None:
+        """The target of the `Link` header that is called `next`."""
+        return self._response.links.get("next", {}).get("url")
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body, decompressed, in pieces of 64 KiB at most; whoever has enough stops asking."""
@@ -126,6 +133,8 @@ class Outbound:
             timeout=call.seconds,
         )
         _require_plain(request.url)
+        if call.home is not None:
+            request = _for(request, httpx.URL(call.home), call)
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._client.send(request, stream=True)
             if not response.has_redirect_location:
@@ -134,7 +143,8 @@ class Outbound:
             following = response.next_request
             if following is None:
                 return response
-            request = _checked_redirect(request, following, call)
+            _require_plain(following.url)
+            request = _for(following, request.url, call)
         raise OutboundFailed(
             f"{_host(call.url)} redirects more than {MAX_REDIRECTS} times", may_pass=False
         )
@@ -166,20 +176,20 @@ async def open_outbound(
         yield Outbound(client)
 
 
-def _checked_redirect(before: httpx.Request, after: httpx.Request, call: Call) -> httpx.Request:
-    _require_plain(after.url)
-    if _is_same_origin(before.url, after.url):
-        return after
-    if after.method not in ("GET", "HEAD"):
+def _for(request: httpx.Request, before: httpx.URL, call: Call) -> httpx.Request:
+    """The request without what only the origin it comes from may get."""
+    if _is_same_origin(before, request.url):
+        return request
+    if request.method not in ("GET", "HEAD"):
         raise OutboundFailed(
-            f"{before.url.host} redirects a {after.method} to {after.url.host}; "
+            f"{before.host} leads a {request.method} on to {request.url.host}; "
             "what is sent goes to no other origin",
             may_pass=False,
         )
-    for name in set(after.headers):
+    for name in set(request.headers):
         if name not in _FOR_ANYBODY or name in call.private:
-            del after.headers[name]
-    return after
+            del request.headers[name]
+    return request
 
 
 def _require_plain(url: httpx.URL) -> None:

@@ -6,7 +6,8 @@ A record keeps the text that it came as, so that its numbers keep their digits (
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -19,6 +20,10 @@ from data.sources.fetched import FetchedRecord
 
 HASH_BYTES = 16
 MAX_ID_CHARS = 500
+# A JMESPath needs all of an answer in memory, where each value takes some 50 bytes and more.
+_MOST_QUERIED = 2_000_000
+# An object below this is taken apart to tell what it has.
+_SMALL = 1024 * 1024
 _MISSING = object()
 _FIRST = re.compile(rb"[ \t\r\n]*+(.)").match
 
@@ -51,21 +56,22 @@ _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=_with_digi
 _ENCODER = msgspec.json.Encoder(enc_hook=_as_written)
 _CANONICAL = msgspec.json.Encoder(enc_hook=_as_written, order="sorted")
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SKIPPED = msgspec.json.Decoder(msgspec.Raw)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_Parsed = bytes | bytearray | msgspec.Raw
+JsonText = bytes | bytearray | msgspec.Raw
 
 
-def parsed(text: _Parsed) -> Any:
+def parsed(text: JsonText) -> Any:
     """The value of a JSON text; raises `NotAsExpected`."""
     return _decoded(_DECODER.decode, text)
 
 
-def at_pointer(text: _Parsed, pointer: str) -> _Parsed | None:
+def at_pointer(text: JsonText, pointer: str) -> JsonText | None:
     """The JSON text at a JSON Pointer; None where there is nothing. Raises `NotAsExpected`."""
     for part in JsonPointer(pointer).parts:
-        inside: _Parsed | None = None
+        inside: JsonText | None = None
         if _begins_with(text, b"{"):
-            inside = _decoded(_OBJECT.decode, text).get(part)
+            inside = _field(text, part)
         elif _begins_with(text, b"[") and part.isascii() and part.isdecimal():
             items = _decoded(_LIST.decode, text)
             inside = items[int(part)] if int(part) < len(items) else None
@@ -75,39 +81,7 @@ def at_pointer(text: _Parsed, pointer: str) -> _Parsed | None:
     return text
 
 
-def records_at(text: _Parsed, pointer: str) -> list[msgspec.Raw]:
-    """The items of the list at a JSON Pointer ("" is all of it); raises `NotAsExpected`."""
-    found = at_pointer(text, pointer)
-    if found is None:
-        raise NotAsExpected(f"there is nothing at {pointer!r} in the answer")
-    if _begins_with(found, b"["):
-        items: list[msgspec.Raw] = _decoded(_LIST.decode, found)
-        return items
-    where = f"what is at {pointer!r}" if pointer else "the answer"
-    if not _begins_with(found, b"{"):
-        _decoded(_DECODER.decode, found)
-        raise NotAsExpected(f"{where} is not a list of records")
-    names = ", ".join(list(_decoded(_OBJECT.decode, found))[:10])
-    raise NotAsExpected(
-        f"{where} is an object, not a list; say by recordsAt where the records are "
-        f"(it has: {names[:200]})"
-    )
-
-
-def records_found(text: _Parsed, query: ParsedResult) -> list[bytes]:
-    """What a JMESPath finds, each as JSON; raises `NotAsExpected`."""
-    try:
-        found = query.search(parsed(text))
-    except (JMESPathError, ValueError, TypeError, OverflowError) as error:
-        raise NotAsExpected(f"the JMESPath fails: {str(error)[:200]}") from None
-    if found is None:
-        raise NotAsExpected("the JMESPath finds nothing in the answer")
-    if not isinstance(found, list):
-        raise NotAsExpected("the JMESPath finds something that is not a list")
-    return [_ENCODER.encode(item) for item in found]
-
-
-def text_at(text: _Parsed, pointer: str) -> str | None:
+def text_at(text: JsonText, pointer: str) -> str | None:
     """The text or number at a JSON Pointer as text; None where there is none of either."""
     found = at_pointer(text, pointer)
     if found is None:
@@ -120,48 +94,129 @@ def text_at(text: _Parsed, pointer: str) -> str | None:
     return None
 
 
-class RecordReader:
-    """Records of one set under their ids, which it holds together over all pages."""
+class _Item:
+    """What a list is decoded as: each item is taken when it comes, and then let go."""
 
-    def __init__(self, id_field: str) -> None:
+
+_TAKEN = _Item()
+
+
+class RecordReader:
+    """Records of one set under their ids, which it holds together over all pages.
+
+    Its methods raise `NotAsExpected` for the first record that is none, or that comes again, and
+    as soon as there are more than `most`.
+    """
+
+    def __init__(self, id_field: str, most: int) -> None:
         self.records: dict[str, FetchedRecord] = {}
         self._id_field = id_field
         self._id_of = _id_finder(id_field)
+        self._most = most
+        # Millions of tiny items, or of fields beside the list, would take many times the memory
+        # of their text if all of them were held.
+        self._list = msgspec.json.Decoder(
+            list[_Item], dec_hook=self._take_item, float_hook=_with_digits
+        )
 
-    def take(self, texts: Iterable[_Parsed]) -> None:
-        """Add these; raises `NotAsExpected` for the first that is no record, or is there before."""
-        number = len(self.records)
-        for text in texts:
-            number += 1
-            external_id, record = self._read(text, number)
-            if external_id in self.records:
-                raise NotAsExpected(
-                    f"record {number} has the id {_short(external_id)}, "
-                    "which a record before it has, too"
-                )
-            self.records[external_id] = record
+    def take_list(self, text: JsonText, pointer: str) -> None:
+        """Add the items of the list at a JSON Pointer ("" is all of it)."""
+        found = at_pointer(text, pointer)
+        if found is None:
+            raise NotAsExpected(f"there is nothing at {pointer!r} in the answer")
+        if not _begins_with(found, b"["):
+            raise _no_list(found, pointer)
+        _decoded(self._list.decode, found)
 
-    def _read(self, text: _Parsed, number: int) -> tuple[str, FetchedRecord]:
-        content = parsed(text)
+    def take_found(self, text: bytes | bytearray, query: ParsedResult) -> None:
+        """Add what a JMESPath finds."""
+        if text.count(b",") > _MOST_QUERIED:
+            raise NotAsExpected(
+                f"the answer has more than {_MOST_QUERIED:,} values; "
+                "ask for smaller pages, or use recordsAt"
+            )
+        try:
+            found = query.search(parsed(text))
+        except (JMESPathError, ArithmeticError, ValueError, TypeError, RecursionError) as error:
+            raise NotAsExpected(f"the JMESPath fails: {str(error)[:200]}") from None
+        if not isinstance(found, list):
+            what = "nothing" if found is None else "something that is not a list"
+            raise NotAsExpected(f"the JMESPath finds {what} in the answer")
+        for item in found:
+            self.take(item)
+
+    def take(self, content: Any) -> None:
+        """Add one, as `parsed` gives it."""
+        number = len(self.records) + 1
+        if number > self._most:
+            raise NotAsExpected(f"there are more than {self._most:,} records (maxRecords)")
         if not isinstance(content, dict):
             raise NotAsExpected(f"record {number} is not an object")
-        external_id = self._id_of(content)
-        if external_id is _MISSING or external_id is None or external_id == "":
-            raise NotAsExpected(f"record {number} has no {self._id_field!r}")
-        if isinstance(external_id, bool) or not isinstance(external_id, str | int):
+        external_id = self._checked_id(self._id_of(content), number)
+        if external_id in self.records:
             raise NotAsExpected(
-                f"the {self._id_field!r} of record {number} is neither a text nor an integer"
+                f"record {number} has the id {_short(external_id)}, "
+                "which a record before it has, too"
             )
-        found = str(external_id)
-        if len(found) > MAX_ID_CHARS:
-            raise NotAsExpected(
-                f"the id of record {number} is longer than {MAX_ID_CHARS} characters"
-            )
-        canonical = _CANONICAL.encode(content)
+        try:
+            canonical = _CANONICAL.encode(content)
+            data = _ENCODER.encode(content)
+        except (RecursionError, msgspec.MsgspecError):
+            raise NotAsExpected(f"record {number} cannot be kept as JSON") from None
         if b"\\u0000" in canonical and "\0" in _texts_of(content):
             raise NotAsExpected(f"record {number} holds a NUL character, which cannot be kept")
         digest = blake2b(canonical, digest_size=HASH_BYTES).digest()
-        return found, FetchedRecord(bytes(text).strip(), digest)
+        self.records[external_id] = FetchedRecord(data, digest)
+
+    def _take_item(self, _: type, content: Any) -> _Item:
+        self.take(content)
+        return _TAKEN
+
+    def _checked_id(self, value: Any, number: int) -> str:
+        if value is _MISSING or value is None or value == "":
+            raise NotAsExpected(f"record {number} has no {self._id_field!r}")
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise NotAsExpected(
+                f"the {self._id_field!r} of record {number} is neither a text nor an integer"
+            )
+        external_id = str(value)
+        if len(external_id) > MAX_ID_CHARS:
+            raise NotAsExpected(
+                f"the id of record {number} is longer than {MAX_ID_CHARS} characters"
+            )
+        return external_id
+
+
+def _field(text: JsonText, name: str) -> JsonText | None:
+    """The JSON text of one field of an object."""
+    if any(char < " " or char in '"\\' for char in name):
+        found: JsonText | None = _decoded(_OBJECT.decode, text).get(name)
+        return found
+    found = _decoded(_only(name).decode, text).found
+    return None if found is msgspec.UNSET else found
+
+
+@lru_cache(maxsize=256)
+def _only(name: str) -> msgspec.json.Decoder[Any]:
+    """Of objects with that field; the others are passed over, not held."""
+    fields = [("found", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET)]
+    return msgspec.json.Decoder(msgspec.defstruct("Only", fields, rename=lambda _: name))
+
+
+def _no_list(found: JsonText, pointer: str) -> NotAsExpected:
+    """Says what is there instead of a list."""
+    where = f"what is at {pointer!r}" if pointer else "the answer"
+    if not _begins_with(found, b"{"):
+        # What is no JSON at all is said better.
+        _decoded(_SKIPPED.decode, found)
+        return NotAsExpected(f"{where} is not a list of records")
+    has = ""
+    if memoryview(found).nbytes < _SMALL:
+        names = ", ".join(list(_decoded(_OBJECT.decode, found))[:10])
+        has = f" (it has: {names[:200]})"
+    return NotAsExpected(
+        f"{where} is an object, not a list; recordsAt says where the records are{has}"
+    )
 
 
 def _id_finder(id_field: str) -> Callable[[dict[str, Any]], Any]:
@@ -182,7 +237,7 @@ def _texts_of(value: Any) -> str:
     return ""
 
 
-def _decoded(decode: Callable[[Any], Any], text: _Parsed) -> Any:
+def _decoded(decode: Callable[[Any], Any], text: JsonText) -> Any:
     try:
         return decode(text)
     except UnicodeDecodeError:
@@ -190,13 +245,15 @@ def _decoded(decode: Callable[[Any], Any], text: _Parsed) -> Any:
     except RecursionError:
         raise NotAsExpected("the answer is nested too deeply") from None
     except msgspec.MsgspecError as error:
+        if _FIRST(text) is None:
+            raise NotAsExpected("the answer is empty") from None
         if _begins_with(text, b"<"):
             raise NotAsExpected("the answer is HTML or XML, not JSON") from None
         why = str(error).removeprefix("JSON is malformed: ")
         raise NotAsExpected(f"the answer is not JSON: {why}") from None
 
 
-def _begins_with(text: _Parsed, first: bytes) -> bool:
+def _begins_with(text: JsonText, first: bytes) -> bool:
     return (found := _FIRST(text)) is not None and found[1] == first
 
 
