@@ -56,7 +56,7 @@ class SourceInput:
     """
 
     key: str = strawberry.field(
-        description="1 to 63 of a-z, 0-9, `.`, `_` and `-`; begins with a letter or a digit."
+        description="1 to 64 letters, digits, `.`, `_` and `-`; begins with a letter or a digit."
     )
     url: str = strawberry.field(description="An address with http or https; of pages, the first.")
     enabled: bool | None = strawberry.field(

@@ -20,7 +20,7 @@ from schema.reports import SummaryMeta
 from schema.scalars import BigInt
 from schema.source_enums import Format, Method, PagingKind
 
-MAX_HEADERS = 50
+MAX_HEADERS = 20
 
 describe_enum(
     BreakerState,

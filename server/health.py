@@ -12,7 +12,7 @@ from data.resources import Resources
 from jobs.runner import JobRunner
 from resolvers.access import authenticate, require_service_wide
 from resolvers.errors import Refusal
-from resolvers.system import PartStatus, queue_takes, system_state
+from resolvers.system import PartStatus, queue_takes, source_state, system_state
 from server.addresses import client_address, is_near
 from server.graphql_request import key_of
 from server.settings import Network
@@ -46,6 +46,7 @@ async def health(request: Request) -> JSONResponse:
         "vault": parts["vault"].status.value.lower() if "vault" in parts else "none",
         "admin_log": parts["admin_log"].status.value.lower(),
         "scheduler": f"failing: {', '.join(failing)}" if failing else "ok",
+        "sources": {source.key: source_state(source) for source in state.sources},
         "data_through": state.data_through.isoformat() if state.data_through else None,
         "details": {part.name: part.detail for part in state.parts},
     }
