@@ -51,6 +51,7 @@ class RefreshRules:
     allow_private: bool = False
     keep_changes: timedelta = timedelta(days=30)
     keep_audits: timedelta = timedelta(days=90)
+    pace: RefreshPace = field(default_factory=RefreshPace)
 
 
 @dataclass(slots=True)
@@ -59,7 +60,6 @@ class Refresher:
 
     means: RefreshMeans
     rules: RefreshRules
-    pace: RefreshPace = field(default_factory=RefreshPace)
     _name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{uuid4()}")
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _again: set[str] = field(default_factory=set)
@@ -69,8 +69,8 @@ class Refresher:
     _writing: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        self._fetching = asyncio.Semaphore(self.pace.fetches)
-        self._writing = asyncio.Semaphore(self.pace.writes)
+        self._fetching = asyncio.Semaphore(self.rules.pace.fetches)
+        self._writing = asyncio.Semaphore(self.rules.pace.writes)
 
     @property
     def allow_private(self) -> bool:
@@ -111,7 +111,7 @@ class Refresher:
                 break
             # Others end theirs without a word to us.
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(left, self.pace.look_every)):
+                async with asyncio.timeout(min(left, self.rules.pace.look_every)):
                     await self._changed.wait()
         return [audit for one in awaited if (audit := answers.get(one.key)) is not None]
 
@@ -186,7 +186,7 @@ class Refresher:
         means.metrics.delay_seconds.observe(max(delay, 0))
         means.metrics.under_way.inc()
         try:
-            await Refresh(means, self.pace, claimed, self._writing).run()
+            await Refresh(means, self.rules.pace, claimed, self._writing).run()
         except asyncio.CancelledError:
             with suppress(LedgerUnavailable):
                 await abandon(means.engine, claimed, seconds=_CLOSING_SECONDS)

@@ -17,7 +17,7 @@ from data.postgres.source_claims import HOLD, Claim, renew
 from data.postgres.source_writing import Result, Written, write_refresh
 from data.secret_errors import SecretMissing, SecretsUnavailable, SecretsUnreadable
 from data.secrets import Secrets
-from data.sources.fetch import fetch, request_headers
+from data.sources.fetch import Pace, fetch, request_headers
 from data.sources.fetched import FetchFailed, Progress
 from data.sources.records import FetchOutcome
 from telemetry.source_metrics import SourceMetrics
@@ -40,6 +40,7 @@ class RefreshPace:
     renew_every: float = 5.0
     renewal: float = 3.0
     look_every: float = 0.2
+    fetch: Pace = field(default_factory=Pace)
 
     @property
     def patience(self) -> float:
@@ -110,6 +111,7 @@ class Refresh:
                 claimed.validators,
                 self.progress,
                 claimed.started_at,
+                pace=self.pace.fetch,
             )
         except FetchFailed as error:
             return error
