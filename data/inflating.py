@@ -37,6 +37,8 @@ class Inflater:
 
         Raises `NotCompressed` and `TooManyMembers`.
         """
+        if not data:
+            return
         while data:
             if self._member.eof:
                 self._begin_member()
