@@ -91,6 +91,7 @@ async def delete(ctx: Context, key: str) -> bool:
         raise _unsaved() from error
     if not is_deleted:
         raise missing
+    ctx.resources.metrics.sources.forget(key)
     return True
 
 

@@ -42,6 +42,11 @@ QUESTIONS = {
     "deadLetters": "",
     "apiKeys": "",
     "adminLog": 'siteId: "shop"',
+    "sources": "",
+    "records": 'sourceKey: "full", includeVanished: true',
+    "record": 'id: "1"',
+    "audits": "",
+    "sourceSummary": "",
 }
 COMMANDS = {
     "ingest": 'input: {siteId: "shop", events: [{eventType: "view"}, {eventType: ""}]}',
@@ -50,16 +55,24 @@ COMMANDS = {
     "replayDeadLetters": "",
     "deleteDeadLetters": 'ids: ["1-1"]',
     "invalidateCache": 'siteId: "shop"',
+    "saveSource": 'input: {key: "new", url: "http://127.0.0.1:9/"}',
+    "refreshSources": 'keys: ["full"], wait: true',
+    "deleteSource": 'key: "full"',
 }
 
 
-def selection(field_type: object) -> str:
-    """Everything that can be asked of a type, as far down as it goes."""
+def selection(field_type: object, above: frozenset[str] = frozenset()) -> str:
+    """Everything that can be asked of a type, as far down as it goes without a circle."""
     named = get_named_type(field_type)  # type: ignore[call-overload]
     if not is_composite_type(named):
         return ""
     assert isinstance(named, GraphQLObjectType)
-    inner = (f"{name} {selection(field.type)}" for name, field in named.fields.items())
+    above |= {named.name}
+    inner = (
+        f"{name} {selection(field.type, above)}"
+        for name, field in named.fields.items()
+        if get_named_type(field.type).name not in above
+    )
     return "{ " + " ".join(inner) + " }"
 
 
