@@ -11,7 +11,6 @@ from data.calendar import Interval
 from data.events import Receipt
 from data.postgres.keys import ApiKey as StoredKey
 from data.postgres.sites import Site as StoredSite
-from data.sources.records import StoredRecord
 from resolvers import (
     admin_log,
     daily_users,
@@ -21,9 +20,6 @@ from resolvers import (
     reports,
     retention,
     sites,
-    source_records,
-    source_summary,
-    sources,
     system,
 )
 from resolvers.admin_log import AdminLogPage
@@ -38,15 +34,9 @@ from resolvers.reports import (
     TopEvents,
 )
 from resolvers.retention import Retention
-from resolvers.source_records import AuditPage, RecordPage
-from resolvers.source_summary import Summary
-from resolvers.sources import MAX_SOURCES, ShownSource
 from resolvers.system import SystemState
 from schema.admin_log import Action, AdminLogConnection, LogSite, Since, Until, log_asked
 from schema.arguments import Info, SiteId, given
-from schema.audits import AuditConnection, Outcome, audits_asked
-from schema.audits import Since as AuditsSince
-from schema.audits import Until as AuditsUntil
 from schema.cache_hints import CacheControl
 from schema.dead_letters import DeadLetterConnection, FirstLetters
 from schema.directives import Cost, ListSize
@@ -56,16 +46,6 @@ from schema.filters import Filter, filter_asked
 from schema.ingest import EventIds, IngestReceipt
 from schema.keys import ApiKey, Viewer
 from schema.pagination import After, First, page_asked
-from schema.records import (
-    ChangedBefore,
-    ChangedSince,
-    ExternalId,
-    IncludeVanished,
-    Record,
-    RecordConnection,
-    SourceKey,
-    records_asked,
-)
 from schema.reports import (
     ActiveUsersReport,
     AnyInterval,
@@ -81,7 +61,7 @@ from schema.reports import (
 from schema.retention import Options, Periods, RetentionReport, retention_asked
 from schema.scalars import uuid_of
 from schema.sites import Site
-from schema.sources import Source, SourceSummary
+from schema.source_query import SourceQuery
 from schema.system import System
 
 # What asking a store costs, and what is at hand in the process: see decision 12.
@@ -110,13 +90,11 @@ _LETTERS = ListSize(
 _RECEIPTS = ListSize(assumed_size=MAX_RECEIPTS, slicing_arguments=["eventIds"])
 _SITES = ListSize(assumed_size=_MAX_SITES)
 _KEYS = ListSize(assumed_size=_MAX_KEYS)
-_SOURCES = ListSize(assumed_size=MAX_SOURCES)
-_SUMMARY = ListSize(assumed_size=MAX_SOURCES, sized_fields=["sources"])
 _PARTS = ListSize(assumed_size=_MAX_PARTS, sized_fields=["parts"])
 
 
 @strawberry.type
-class Query:
+class Query(SourceQuery):
     """What can be asked. Every question is about one site; a key of one site need not say which."""
 
     @field(
@@ -345,70 +323,3 @@ class Query:
     ) -> AdminLogPage:
         asked = log_asked(site_id, action, since, until)
         return await admin_log.admin_log(info.context, asked, page_asked(first, after))
-
-    @field(
-        "External sources that the key may read, in order of key: those of its site, all of them "
-        "with a key for all sites.",
-        list[Source],
-        directives=[_STORE, _SOURCES],
-    )
-    async def sources(self, info: Info) -> list[ShownSource]:
-        return await sources.sources(info.context)
-
-    @field(
-        "Records fetched from external sources, those that changed last first.",
-        RecordConnection,
-        directives=[_STORE, _PAGE],
-    )
-    async def records(  # noqa: PLR0913 - GraphQL passes them by name
-        self,
-        info: Info,
-        *,
-        source_key: SourceKey = UNSET,
-        external_id: ExternalId = UNSET,
-        changed_since: ChangedSince = UNSET,
-        changed_before: ChangedBefore = UNSET,
-        include_vanished: IncludeVanished = False,
-        first: First = 50,
-        after: After = UNSET,
-    ) -> RecordPage:
-        changed = (changed_since, changed_before)
-        asked = records_asked(source_key, external_id, changed, include_vanished)
-        return await source_records.records(info.context, asked, page_asked(first, after))
-
-    @field(
-        "A record, vanished or not; null where the key may read none of this id.",
-        Record | None,
-        directives=[_STORE],
-    )
-    async def record(
-        self, info: Info, *, id: Annotated[ID, strawberry.argument("The record's id.")]
-    ) -> StoredRecord | None:
-        return await source_records.record(info.context, id)
-
-    @field(
-        "One row per attempt to fetch a source, the newest first; kept for SOURCE_AUDIT_DAYS.",
-        AuditConnection,
-        directives=[_STORE, _PAGE],
-    )
-    async def audits(  # noqa: PLR0913 - GraphQL passes them by name
-        self,
-        info: Info,
-        *,
-        source_key: SourceKey = UNSET,
-        outcome: Outcome = UNSET,
-        since: AuditsSince = UNSET,
-        until: AuditsUntil = UNSET,
-        first: First = 50,
-        after: After = UNSET,
-    ) -> AuditPage:
-        asked = audits_asked(source_key, outcome, since, until)
-        return await source_records.audits(info.context, asked, page_asked(first, after))
-
-    @field(
-        "Records per source with their freshness, as one cached summary.",
-        SourceSummary,
-        directives=[_STORE, _SUMMARY],
-    )
-    async def source_summary(self, info: Info) -> Summary:
-        return await source_summary.source_summary(info.context)

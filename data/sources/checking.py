@@ -14,7 +14,7 @@ from data.calendar import UnknownZone, zone_of
 from data.outbound.addresses import resolve
 from data.outbound.failures import OutboundFailed
 from data.secret_errors import SecretMissing
-from data.secrets import check_name
+from data.secret_names import check_name
 from data.sources.schedule import InvalidCron, cron_of
 from data.sources.source import Format, Header, Method, Paging, PagingKind, Source
 
