@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.app",
     "tests.fixtures.redis",
     "tests.fixtures.source_server",
+    "tests.fixtures.sourced",
     "tests.fixtures.standby",
     "tests.fixtures.vault",
 ]
