@@ -11,6 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 
@@ -18,8 +19,9 @@ import httpcore
 import httpx
 
 from data.inflating import CutOff, Inflater, NotCompressed, TooManyMembers
+from data.outbound.addresses import resolve
 from data.outbound.failures import OutboundFailed
-from data.outbound.transport import CheckedTransport
+from data.outbound.transport import CheckedTransport, Resolving
 from data.outbound.words import in_words
 
 MAX_REDIRECTS = 5
@@ -160,11 +162,18 @@ _CORE_ERRORS = (
 
 @asynccontextmanager
 async def open_outbound(
-    *, allow_private: bool, trusted: ssl.SSLContext | None = None
+    *,
+    allow_private: bool,
+    trusted: ssl.SSLContext | None = None,
+    resolving: Resolving | None = None,
 ) -> AsyncIterator[Outbound]:
-    """The way out of this process; `trusted` instead of the authorities that the machine trusts."""
+    """The way out of this process.
+
+    `trusted` instead of the authorities that the machine trusts; `resolving` instead of `resolve`.
+    """
+    checked = resolving or partial(resolve, allow_private=allow_private)
     async with httpx.AsyncClient(
-        transport=CheckedTransport(allow_private=allow_private, trusted=trusted),
+        transport=CheckedTransport(checked, trusted),
         trust_env=False,
         follow_redirects=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import certifi
 import httpcore
 import httpx
 
-from data.outbound.addresses import HostUnknown, resolve
+from data.outbound.addresses import HostUnknown
 
 # Far more than fetches and notices at a time; a limit only so that a mistake shows.
 _MAX_CONNECTIONS = 100
 _KEEPALIVE_SECONDS = 15.0
+
+# The addresses of a host and a port, all of which may be called.
+Resolving = Callable[[str, int], Awaitable[list[str]]]
 
 
 class CheckedTransport(httpx.AsyncBaseTransport):
@@ -25,12 +29,12 @@ class CheckedTransport(httpx.AsyncBaseTransport):
     `httpx`'s own transport has no place for a network backend.
     """
 
-    def __init__(self, *, allow_private: bool, trusted: ssl.SSLContext | None = None) -> None:
+    def __init__(self, resolving: Resolving, trusted: ssl.SSLContext | None = None) -> None:
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=trusted or trusted_authorities(),
             max_connections=_MAX_CONNECTIONS,
             keepalive_expiry=_KEEPALIVE_SECONDS,
-            network_backend=_CheckedBackend(allow_private=allow_private),
+            network_backend=_CheckedBackend(resolving),
         )
 
     async def __aenter__(self) -> Self:
@@ -82,9 +86,9 @@ class _Body(httpx.AsyncByteStream):
 class _CheckedBackend(httpcore.AsyncNetworkBackend):
     """Resolves a name once, checks all of its addresses, and connects to one of these."""
 
-    def __init__(self, *, allow_private: bool) -> None:
+    def __init__(self, resolving: Resolving) -> None:
         self._plain = httpcore.AnyIOBackend()
-        self._allow_private = allow_private
+        self._resolving = resolving
 
     async def connect_tcp(
         self,
@@ -96,7 +100,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """A connection to the first address that answers; the time is shared among them."""
         begun = monotonic()
-        addresses = await resolve(host, port, allow_private=self._allow_private)
+        addresses = await self._resolving(host, port)
         failure: Exception = HostUnknown(f"there is no host named {host}")
         for index, address in enumerate(addresses):
             share = None
@@ -104,12 +108,54 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
                 left = max(timeout - (monotonic() - begun), 0.001)
                 share = left / (len(addresses) - index)
             try:
-                return await self._plain.connect_tcp(
-                    address, port, share, local_address, socket_options
+                return _Stream(
+                    await self._plain.connect_tcp(
+                        address, port, share, local_address, socket_options
+                    )
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection that is closed, too, when it is given up in the middle of a TLS handshake."""
+
+    def __init__(self, plain: httpcore.AsyncNetworkStream) -> None:
+        self._plain = plain
+
+    async def read(
+        self,
+        max_bytes: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+    ) -> bytes:
+        return await self._plain.read(max_bytes, timeout)
+
+    async def write(
+        self,
+        buffer: bytes,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+    ) -> None:
+        await self._plain.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._plain.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return await self._plain.start_tls(ssl_context, server_hostname, timeout)
+        except asyncio.CancelledError:
+            # httpcore does so for every exception but this.
+            await self._plain.aclose()
+            raise
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._plain.get_extra_info(info)
 
 
 def trusted_authorities() -> ssl.SSLContext:

@@ -239,7 +239,7 @@ class _Run:
     def _wait(self, state: RetryCallState) -> float:
         pace = self._pace
         grown = wait_exponential_jitter(
-            initial=pace.first_wait, max=pace.most_between, jitter=pace.first_wait
+            multiplier=pace.first_wait, max=pace.most_between, jitter=pace.first_wait
         )(state)
         error = state.outcome.exception() if state.outcome else None
         return max(grown, _asked_wait(error))
