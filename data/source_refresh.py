@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import monotonic, perf_counter
 
 import structlog
@@ -86,11 +86,10 @@ class Refresh:
                 result: Result = FetchFailed("it was given up")
             else:
                 result = fetching.result()
-            duration = timedelta(seconds=perf_counter() - began)
             async with self.turn:
                 # What is written has the row in its hands.
                 await _cancelled(holding)
-                written = await self._write(result, duration)
+                written = await self._write(result, began)
         finally:
             await _cancelled(fetching)
             await _cancelled(holding)
@@ -146,15 +145,15 @@ class Refresh:
                 return
             renewed_at, shown = now, showing
 
-    async def _write(self, result: Result, duration: timedelta) -> Written | None:
+    async def _write(self, result: Result, began: float) -> Written | None:
         engine, clock = self.means.engine, self.means.clock
         try:
-            return await write_refresh(engine, self.claimed, result, clock(), duration)
+            return await write_refresh(engine, self.claimed, result, clock(), began)
         except LedgerRefused as error:
             refused = FetchFailed(
                 f"the ledger does not take what the source sent: {error}", effort=result.effort
             )
-            return await write_refresh(engine, self.claimed, refused, clock(), duration)
+            return await write_refresh(engine, self.claimed, refused, clock(), began)
 
     def _tell(self, written: Written, seconds: float) -> None:
         metrics, attempt, key = self.means.metrics, written.attempt, self.claimed.source.key

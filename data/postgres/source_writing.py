@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from time import perf_counter
 
 import asyncpg
 import msgspec
@@ -140,9 +141,11 @@ def _compare(fetched: Fetched, known: Mapping[str, bytes]) -> _Difference:
 
 
 async def write_refresh(
-    engine: AsyncEngine, claimed: Claim, result: Result, ended_at: datetime, duration: timedelta
+    engine: AsyncEngine, claimed: Claim, result: Result, now: datetime, began: float
 ) -> Written | None:
     """Commit what a refresh came to; None, and nothing written, if the claim is ours no more.
+
+    `began` is when it did, by `perf_counter`: the audit has the time up to the commit.
 
     Raises `LedgerUnavailable`, and `LedgerRefused` for content that the ledger does not take.
     """
@@ -151,7 +154,7 @@ async def write_refresh(
         state = await connection.fetchrow(_STATE, claimed.source.key) if version else None
         if state is None or state["refresh_id"] != claimed.refresh_id:
             return None
-        writing = _Writing(connection, claimed, state, ended_at, duration)
+        writing = _Writing(connection, claimed, state, now, began)
         if version != claimed.version:
             return await writing.end_changed()
         return await writing.end(result)
@@ -165,7 +168,7 @@ class _Writing:
     claimed: Claim
     state: asyncpg.Record
     now: datetime
-    duration: timedelta
+    began: float
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -187,13 +190,13 @@ class _Writing:
             records, tally = await self._keep(result)
         elif isinstance(result, Unchanged):
             tally = Tally(seen=records, is_complete=True)
-        attempt = self._attempt(result, tally)
         breaker = self._breaker().ended(
             self.now,
             failed=isinstance(result, FetchFailed),
             threshold=self.claimed.source.breaker_failures,
         )
         await self._end(result, tally, records, breaker)
+        attempt = self._attempt(result, tally)
         audit_id = await write_audit(self.connection, attempt)
         return Written(audit_id, attempt, records, breaker.state)
 
@@ -207,7 +210,7 @@ class _Writing:
             key=self.key,
             refresh_id=self.claimed.refresh_id,
             started_at=self.claimed.started_at,
-            duration=self.duration,
+            duration=timedelta(seconds=perf_counter() - self.began),
             outcome=FetchOutcome.FAILURE if failed else FetchOutcome.SUCCESS,
             error=str(result) if failed else None,
             effort=result.effort,

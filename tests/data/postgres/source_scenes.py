@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -70,9 +71,7 @@ class Scene:
 
     async def write(self, claimed: Claim, result: Result) -> Written | None:
         """Commit a refresh."""
-        return await write_refresh(
-            self.engine, claimed, result, self.now, timedelta(milliseconds=20)
-        )
+        return await write_refresh(self.engine, claimed, result, self.now, perf_counter())
 
     async def refresh(self, result: Result, key: str = "prices") -> Written:
         """A whole refresh when it is due next."""

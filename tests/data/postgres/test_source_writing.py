@@ -126,10 +126,10 @@ async def test_a_failure_changes_no_record_and_says_why(scene: Scene) -> None:
     assert (state.last_success_at, state.last_failure_at) == (succeeded_at, scene.now)
     assert (state.records, state.failures) == (1, 1)
     audits = await scene.rows(
-        "select outcome, http_status, tries, seen, error, duration_ms from source_audits"
+        "select outcome, http_status, tries, seen, error, duration_ms >= 0 from source_audits"
         " order by audit_id desc limit 1"
     )
-    assert audits == [("FAILURE", 500, 3, 0, "it answered 500", 20)]
+    assert audits == [("FAILURE", 500, 3, 0, "it answered 500", True)]
 
 
 async def test_the_next_attempt_comes_at_the_interval_but_not_before_it_is_welcome(
