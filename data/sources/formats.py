@@ -32,6 +32,7 @@ _BY_ENDING = {
 }
 # Those in which data is still found, and which are the same in every version of Python.
 _CHARSETS = {"iso-8859-1", "iso-8859-15", "windows-1252", "utf-16", "utf-16le", "utf-16be"}
+_MOST_COLUMNS = 10_000
 _LINE = re.compile(rb"[^\n]+")
 
 
@@ -126,6 +127,8 @@ def _read_csv(body: bytearray, reader: RecordReader) -> None:
     if first.lstrip().startswith("<"):
         raise NotAsExpected("the answer is HTML or XML, not CSV")
     delimiter = max(DELIMITERS, key=first.count)
+    if first.count(delimiter) >= _MOST_COLUMNS:
+        raise NotAsExpected(f"the header has more than {_MOST_COLUMNS:,} columns")
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names: list[str] | None = None
     try:

@@ -53,7 +53,7 @@ class Pages:
         if paging is None:
             return None
         if paging.kind is PagingKind.LINK_HEADER:
-            return urljoin(url, link) if link else None
+            return _joined(url, link) if link else None
         if paging.kind is PagingKind.PAGE_NUMBER:
             self._number += 1
             name = paging.parameter or "page"
@@ -64,8 +64,15 @@ class Pages:
         if value is None:
             return None
         if paging.kind is PagingKind.NEXT_URL:
-            return urljoin(url, value)
+            return _joined(url, value)
         return with_parameter(self._source.url, paging.parameter or "cursor", value)
+
+
+def _joined(url: str, following: str) -> str:
+    try:
+        return urljoin(url, following)
+    except ValueError:
+        raise NotAsExpected("what leads to the next page is no URL") from None
 
 
 def with_parameter(url: str, name: str, value: str) -> str:
