@@ -21,7 +21,7 @@ import httpx
 from data.inflating import CutOff, Inflater, NotCompressed, TooManyMembers
 from data.outbound.addresses import resolve
 from data.outbound.failures import OutboundFailed
-from data.outbound.transport import CheckedTransport, Resolving
+from data.outbound.transport import CheckedTransport, Resolving, trusted_authorities
 from data.outbound.words import in_words
 
 MAX_REDIRECTS = 5
@@ -96,8 +96,8 @@ class Answer:
             raise OutboundFailed("the compressed answer broke off", may_pass=True) from None
 
 
-class Outbound:
-    """The way out, for all who call addresses that people named."""
+class Visit:
+    """Several calls that share their connections."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -160,6 +160,39 @@ _CORE_ERRORS = (
 )
 
 
+class Outbound:
+    """The way out, for all who call addresses that people named."""
+
+    def __init__(self, resolving: Resolving, trusted: ssl.SSLContext) -> None:
+        self._resolving = resolving
+        self._trusted = trusted
+
+    @asynccontextmanager
+    async def visit(self) -> AsyncIterator[Visit]:
+        """Calls that belong together; their connections end with the block.
+
+        None are kept for others: httpcore forgets a connection that was given up right after it
+        was made, and a pool that lives as long as the process would fill up with those.
+        """
+        async with httpx.AsyncClient(
+            transport=CheckedTransport(self._resolving, self._trusted),
+            trust_env=False,
+            follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            headers={
+                "user-agent": f"Footfall/{version('footfall')}",
+                "accept-encoding": "gzip, deflate",
+            },
+        ) as client:
+            yield Visit(client)
+
+    @asynccontextmanager
+    async def send(self, call: Call) -> AsyncIterator[Answer]:
+        """The answer to a call of its own, as `Visit.send` gives it."""
+        async with self.visit() as visit, visit.send(call) as answer:
+            yield answer
+
+
 @asynccontextmanager
 async def open_outbound(
     *,
@@ -172,17 +205,7 @@ async def open_outbound(
     `trusted` instead of the authorities that the machine trusts; `resolving` instead of `resolve`.
     """
     checked = resolving or partial(resolve, allow_private=allow_private)
-    async with httpx.AsyncClient(
-        transport=CheckedTransport(checked, trusted),
-        trust_env=False,
-        follow_redirects=False,
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        headers={
-            "user-agent": f"Footfall/{version('footfall')}",
-            "accept-encoding": "gzip, deflate",
-        },
-    ) as client:
-        yield Outbound(client)
+    yield Outbound(checked, trusted or trusted_authorities())
 
 
 def _for(request: httpx.Request, before: httpx.URL, call: Call) -> httpx.Request:

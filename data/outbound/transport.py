@@ -15,8 +15,8 @@ import httpx
 
 from data.outbound.addresses import HostUnknown
 
-# Far more than fetches and notices at a time; a limit only so that a mistake shows.
-_MAX_CONNECTIONS = 100
+# Of one visit, which makes its calls one after another.
+_MAX_CONNECTIONS = 10
 _KEEPALIVE_SECONDS = 15.0
 
 # The addresses of a host and a port, all of which may be called.
@@ -29,9 +29,9 @@ class CheckedTransport(httpx.AsyncBaseTransport):
     `httpx`'s own transport has no place for a network backend.
     """
 
-    def __init__(self, resolving: Resolving, trusted: ssl.SSLContext | None = None) -> None:
+    def __init__(self, resolving: Resolving, trusted: ssl.SSLContext) -> None:
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trusted or trusted_authorities(),
+            ssl_context=trusted,
             max_connections=_MAX_CONNECTIONS,
             keepalive_expiry=_KEEPALIVE_SECONDS,
             network_backend=_CheckedBackend(resolving),

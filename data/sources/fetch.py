@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
-from data.outbound.client import Answer, Call, Outbound
+from data.outbound.client import Answer, Call, Outbound, Visit
 from data.outbound.failures import OutboundFailed
 from data.sources.extraction import NotAsExpected, RecordReader
 from data.sources.fetched import Effort, Fetched, FetchFailed, Progress, Unchanged, Validators
@@ -83,13 +83,13 @@ async def fetch(  # noqa: PLR0913, PLR0917 - a struct of these would have one us
     `progress` is kept up to date meanwhile. Raises `FetchFailed`.
     """
     pace = pace or Pace()
-    run = _Run(outbound, source, headers, progress, pace)
+    run = _Run(source, headers, progress, pace)
     run.begun_at = now
     if validators is not None and is_conditional(source):
         run.conditions = _conditions(validators)
     try:
-        async with asyncio.timeout(pace.whole):
-            return await run.pages()
+        async with asyncio.timeout(pace.whole), outbound.visit() as visit:
+            return await run.pages(visit)
     except TimeoutError:
         message = f"it was not done within {pace.whole / 60:g} minutes"
         raise FetchFailed(message, effort=run.effort) from None
@@ -110,13 +110,11 @@ class _Run:
 
     def __init__(
         self,
-        outbound: Outbound,
         source: Source,
         headers: Mapping[str, str],
         progress: Progress,
         pace: Pace,
     ) -> None:
-        self._outbound = outbound
         self._source = source
         self._headers = headers
         self._progress = progress
@@ -133,7 +131,7 @@ class _Run:
         done = self._progress
         return Effort(done.tries, done.pages, done.bytes, self._status)
 
-    async def pages(self) -> Fetched | Unchanged:
+    async def pages(self, visit: Visit) -> Fetched | Unchanged:
         """All pages, one after another."""
         source = self._source
         reader = RecordReader(source.id_field, source.max_records)
@@ -142,7 +140,7 @@ class _Run:
         url: str | None = pages.first
         validators: Validators | None = None
         while url is not None and self._progress.pages < most:
-            answer = await self._ask(url)
+            answer = await self._ask(visit, url)
             if answer is None:
                 return Unchanged(self.effort)
             before = len(reader.records)
@@ -170,7 +168,7 @@ class _Run:
             return read_page(self._source, page, reader)
         return await asyncio.to_thread(read_page, self._source, page, reader)
 
-    async def _ask(self, url: str) -> _Answered | None:
+    async def _ask(self, visit: Visit, url: str) -> _Answered | None:
         """The answer after up to three tries; None for 304."""
         attempts = AsyncRetrying(
             retry=retry_if_exception(self._may_pass),
@@ -180,10 +178,10 @@ class _Run:
         )
         async for attempt in attempts:
             with attempt:
-                return await self._try(url)
+                return await self._try(visit, url)
         raise AssertionError("tenacity ends by an answer or an exception")
 
-    async def _try(self, url: str) -> _Answered | None:
+    async def _try(self, visit: Visit, url: str) -> _Answered | None:
         self._progress.tries += 1
         self._status = None
         source = self._source
@@ -196,7 +194,7 @@ class _Run:
             private=frozenset(one.name.lower() for one in source.headers if one.secret is not None),
             seconds=source.timeout_seconds,
         )
-        async with self._outbound.send(call) as answer:
+        async with visit.send(call) as answer:
             self._status = answer.status
             if answer.status == 304 and self.conditions:
                 return None

@@ -2,17 +2,18 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from data.outbound.addresses import AddressRefused, resolve
 from data.outbound.client import Answer, Call, Outbound, open_outbound
 from data.outbound.failures import OutboundFailed
 from tests.fixtures.certificates import Authority
-from tests.fixtures.source_answers import as_json, redirect, text
+from tests.fixtures.source_answers import as_json, hang, redirect, text
 from tests.fixtures.source_server import Asked, SourceServer, send, serve_sources
 
 PRIVATE = {"authorization": "Bearer s3cret", "x-key": "0ther", "x-team": "shop", "accept": "a/b"}
@@ -207,29 +208,48 @@ async def test_cookies_of_one_call_are_not_sent_by_another(
     assert "cookie" not in source_server.asked[1].headers
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda outbound, call: body_of(outbound, call),
-        lambda outbound, call: _leave_early(outbound, call),
-    ],
-    ids=["read", "left early"],
-)
-async def test_connections_do_not_pile_up(
-    source_server: SourceServer,
-    outbound: Outbound,
-    use: Callable[[Outbound, Call], Awaitable[object]],
+def connections_to(server: SourceServer) -> int:
+    """How many connections of this process lead to the server."""
+    found = psutil.Process().net_connections("tcp")
+    return sum(one.raddr[1:] == (server.port,) for one in found)
+
+
+async def test_connections_end_with_a_call_however_it_ends(
+    source_server: SourceServer, outbound: Outbound
 ) -> None:
-    """More calls than the pool has connections; with one that leaks, they would hang."""
     source_server.at("/", as_json(list(range(50_000))))
+    source_server.at("/hang", hang)
 
-    for _ in range(150):
-        await use(outbound, Call(source_server.url()))
+    async def left_early() -> None:
+        async with outbound.send(Call(source_server.url())):
+            pass
+
+    await body_of(outbound, Call(source_server.url()))
+    await left_early()
+    await refusal(outbound, source_server.url("/hang"), seconds=0.1)
+    # Given up at any moment, also right between the connection and the request.
+    for turns in range(100):
+        task = asyncio.create_task(left_early())
+        for _ in range(turns % 50):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+
+    assert connections_to(source_server) == 0
 
 
-async def _leave_early(outbound: Outbound, call: Call) -> None:
-    async with outbound.send(call):
-        pass
+async def test_the_calls_of_a_visit_share_a_connection(
+    source_server: SourceServer, outbound: Outbound
+) -> None:
+    source_server.at("/", text("x"))
+
+    async with outbound.visit() as visit:
+        for _ in range(5):
+            async with visit.send(Call(source_server.url())) as answer:
+                assert [piece async for piece in answer.pieces()] == [b"x"]
+        assert connections_to(source_server) == 1
+
+    assert connections_to(source_server) == 0
 
 
 async def test_a_name_is_tried_at_all_of_its_addresses(source_server: SourceServer) -> None:
