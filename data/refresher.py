@@ -184,7 +184,7 @@ class Refresher:
             return
         delay = (claimed.started_at - claimed.due_at).total_seconds()
         means.metrics.delay_seconds.observe(max(delay, 0))
-        means.metrics.under_way.inc()
+        means.metrics.running.inc()
         try:
             await Refresh(means, self.rules.pace, claimed, self._writing).run()
         except asyncio.CancelledError:
@@ -192,7 +192,7 @@ class Refresher:
                 await abandon(means.engine, claimed, seconds=_CLOSING_SECONDS)
             raise
         finally:
-            means.metrics.under_way.dec()
+            means.metrics.running.dec()
 
 
 @asynccontextmanager

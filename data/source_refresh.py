@@ -9,6 +9,12 @@ from datetime import datetime
 from time import monotonic, perf_counter
 
 import structlog
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
 
 from data.breaker import BreakerState
 from data.outbound.client import Outbound
@@ -36,6 +42,7 @@ class RefreshPace:
 
     fetches: int = 4
     writes: int = 2
+    write_tries: int = 5
     show_every: float = 1.0
     renew_every: float = 5.0
     renewal: float = 3.0
@@ -89,7 +96,7 @@ class Refresh:
             async with self.turn:
                 # What is written has the row in its hands.
                 await _cancelled(holding)
-                written = await self._write(result, began)
+                written = await self._write_at_last(result, began)
         finally:
             await _cancelled(fetching)
             await _cancelled(holding)
@@ -144,6 +151,16 @@ class Refresh:
             if not is_ours:
                 return
             renewed_at, shown = now, showing
+
+    async def _write_at_last(self, result: Result, began: float) -> Written | None:
+        """Write, again if need be: where somebody else has begun meanwhile, nothing is written."""
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(LedgerUnavailable),
+            stop=stop_after_attempt(self.pace.write_tries),
+            wait=wait_exponential_jitter(multiplier=0.2, jitter=0.1),
+            reraise=True,
+        )
+        return await attempts(self._write, result, began)
 
     async def _write(self, result: Result, began: float) -> Written | None:
         engine, clock = self.means.engine, self.means.clock

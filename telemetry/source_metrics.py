@@ -62,8 +62,8 @@ class SourceMetrics:
             ["source", "state"],
             registry=registry,
         )
-        self.under_way = Gauge(
-            "footfall_source_refreshes_under_way",
+        self.running = Gauge(
+            "footfall_source_running_refreshes",
             "Refreshes that this process makes now.",
             registry=registry,
         )

@@ -154,6 +154,9 @@ async def write_refresh(
         state = await connection.fetchrow(_STATE, claimed.source.key) if version else None
         if state is None or state["refresh_id"] != claimed.refresh_id:
             return None
+        if state["held_until"] is None:
+            # It was committed, and whoever did that was not told.
+            return None
         writing = _Writing(connection, claimed, state, now, began)
         if version != claimed.version:
             return await writing.end_changed()

@@ -83,6 +83,15 @@ async def test_whoever_lost_its_claim_writes_nothing(scene: Scene) -> None:
     assert await scene.records() == {"new": 1}
 
 
+async def test_what_was_committed_is_not_committed_again(scene: Scene) -> None:
+    claimed = await scene.claim()
+    assert await scene.write(claimed, fetched({"a": 1}))
+
+    assert await scene.write(claimed, fetched({"a": 1})) is None
+
+    assert await scene.rows("select count(*) from source_audits") == [(1,)]
+
+
 async def test_an_attempt_that_nothing_came_of_is_audited_when_the_next_begins(
     scene: Scene,
 ) -> None:
