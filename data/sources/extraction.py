@@ -52,7 +52,9 @@ def _as_written(number: Any) -> msgspec.Raw:
     return msgspec.Raw(number.text)
 
 
-_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=_with_digits)
+# Numbers that nobody computes with stay the text that they are, which is fast.
+_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=msgspec.Raw)
+_QUERIED: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=_with_digits)
 _ENCODER = msgspec.json.Encoder(enc_hook=_as_written)
 _CANONICAL = msgspec.json.Encoder(enc_hook=_as_written, order="sorted")
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -62,7 +64,7 @@ JsonText = bytes | bytearray | msgspec.Raw
 
 
 def parsed(text: JsonText) -> Any:
-    """The value of a JSON text; raises `NotAsExpected`."""
+    """The value of a JSON text, fractions as `msgspec.Raw`; raises `NotAsExpected`."""
     return _decoded(_DECODER.decode, text)
 
 
@@ -89,7 +91,7 @@ def text_at(text: JsonText, pointer: str) -> str | None:
     value = parsed(found)
     if isinstance(value, str):
         return value or None
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | msgspec.Raw) and not isinstance(value, bool):
         return bytes(found).decode().strip()
     return None
 
@@ -116,7 +118,7 @@ class RecordReader:
         # Millions of tiny items, or of fields beside the list, would take many times the memory
         # of their text if all of them were held.
         self._list = msgspec.json.Decoder(
-            list[_Item], dec_hook=self._take_item, float_hook=_with_digits
+            list[_Item], dec_hook=self._take_item, float_hook=msgspec.Raw
         )
 
     def take_list(self, text: JsonText, pointer: str) -> None:
@@ -136,7 +138,7 @@ class RecordReader:
                 "ask for smaller pages, or use recordsAt"
             )
         try:
-            found = query.search(parsed(text))
+            found = query.search(_decoded(_QUERIED.decode, text))
         except (JMESPathError, ArithmeticError, ValueError, TypeError, RecursionError) as error:
             raise NotAsExpected(f"the JMESPath fails: {str(error)[:200]}") from None
         if not isinstance(found, list):
