@@ -210,7 +210,7 @@ async def open_outbound(
 
 def _for(request: httpx.Request, before: httpx.URL, call: Call) -> httpx.Request:
     """The request without what only the origin it comes from may get."""
-    if _is_same_origin(before, request.url):
+    if is_same_origin(before, request.url):
         return request
     if request.method not in ("GET", "HEAD"):
         raise OutboundFailed(
@@ -233,7 +233,7 @@ def _require_plain(url: httpx.URL) -> None:
         )
 
 
-def _is_same_origin(one: httpx.URL, other: httpx.URL) -> bool:
+def is_same_origin(one: httpx.URL, other: httpx.URL) -> bool:
     """Whether scheme, host and port agree, or the other is the same host by HTTPS instead."""
     if one.host != other.host:
         return False

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
 from data.outbound.addresses import AddressRefused, resolve
-from data.outbound.client import Answer, Call, Outbound, open_outbound
+from data.outbound.client import Answer, Call, Outbound, is_same_origin, open_outbound
 from data.outbound.failures import OutboundFailed
 from tests.fixtures.certificates import Authority
 from tests.fixtures.source_answers import as_json, hang, redirect, text
@@ -345,3 +346,23 @@ async def test_the_next_link_is_found(source_server: SourceServer, outbound: Out
 
     assert await link_of("/") == "/2?a=b,c"
     assert await link_of("/none") is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://a.example/x", "http://a.example:80/y?z", True),
+        ("https://a.example/", "https://A.example:443/", True),
+        # Who got it in the open may have it again.
+        ("http://a.example/", "https://a.example/", True),
+        ("https://a.example/", "http://a.example/", False),
+        ("http://a.example:8080/", "https://a.example/", False),
+        ("http://a.example/", "https://a.example:8443/", False),
+        ("http://a.example/", "http://a.example:8080/", False),
+        ("http://a.example/", "http://www.a.example/", False),
+        ("http://a.example/", "http://a.example./", False),
+        ("http://bücher.example/", "http://xn--bcher-kva.example/", True),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port(one: str, other: str, *, same: bool) -> None:
+    assert is_same_origin(httpx.URL(one), httpx.URL(other)) is same

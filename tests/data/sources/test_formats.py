@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -263,6 +264,26 @@ def test_what_is_for_json_is_for_nothing_else() -> None:
 
     assert "recordsAt and recordsQuery are for JSON" in problem(answer, records_at="/a")
     assert "recordsAt and recordsQuery are for JSON" in problem(answer, records_query="a")
+
+
+MARKS = b'{ } [ ] , : " \\ \\u00 1 - .5e "id" "a" "id":1 {"id":"x"} {"a":[ null true \xff id'
+PIECES = st.sampled_from([*MARKS.split(b" "), b"\n", b" ", b"\xef\xbb\xbf"])
+BODIES = st.lists(PIECES | st.binary(max_size=3), max_size=40).map(b"".join)
+
+
+@given(
+    body=BODIES,
+    kind=st.sampled_from(list(Format)),
+    content_type=st.sampled_from(["", "application/json", "text/csv; charset=utf-16", "text/x"]),
+    place=st.sampled_from([{}, {"records_at": "/a/0"}, {"records_query": "a[].b || @"}]),
+    id_field=st.sampled_from(["id", "/a/b", "/0"]),
+)
+def test_whatever_comes_is_records_or_told(
+    body: bytes, kind: Format, content_type: str, place: dict[str, Any], id_field: str
+) -> None:
+    with suppress(NotAsExpected):
+        found = read(page(body, content_type), format=kind, id_field=id_field, **place)
+        assert all(isinstance(msgspec.json.decode(data), dict) for data in found.values())
 
 
 HOSTILE = {
