@@ -376,11 +376,16 @@ async def test_a_refresher_outlives_a_ledger_that_does_not_answer_for_a_while(
     async with place.refresher() as refresher:
         await refresher.begin(["prices"])
         await asyncio.wait_for(gated.arrived.wait(), SECONDS)
-        await place.rows(
-            "select pg_terminate_backend(pid) from pg_stat_activity"
-            " where usename = 'footfall_writer' and datname = current_database()"
+        server = await place.database.server_connection()
+        name = place.database.name
+        await server.execute(f"alter database {name} allow_connections false")
+        await server.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name
         )
         gated.gate.set()
+        await asyncio.sleep(1)
+        await server.execute(f"alter database {name} allow_connections true")
+        await server.close()
         await place.until("prices", lambda it: it.state.records == 1)
 
 

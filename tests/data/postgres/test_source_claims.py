@@ -4,11 +4,13 @@ import asyncio
 from datetime import timedelta
 
 import msgspec
+import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.breaker import BreakerState
-from data.postgres.engine import transaction
+from data.postgres.engine import LedgerUnavailable, transaction
+from data.postgres.source_audits import source_transaction
 from data.postgres.source_claims import (
     Awaited,
     Claim,
@@ -268,3 +270,27 @@ async def test_a_claim_counts_the_delay_from_when_it_was_due(scene: Scene) -> No
     claimed = await scene.claim()
 
     assert claimed.started_at - claimed.due_at == timedelta(seconds=7)
+
+
+async def test_a_process_that_hangs_with_the_row_in_its_hands_is_waited_for_by_nobody(
+    scene: Scene,
+) -> None:
+    claimed = await scene.claim()
+    await scene.end_hold()
+    others: list[Claim | Skipped | None] = []
+
+    async def hang() -> None:
+        async with source_transaction(scene.engine) as hanging:
+            await hanging.execute("select from source_states for update")
+            async with asyncio.timeout(30):
+                # Until the server ends its session, and what it had begun.
+                while not any(others):
+                    others.append(await claim(scene.engine, "prices", scene.now, "other"))
+                    await asyncio.sleep(0.2)
+
+    with pytest.raises(LedgerUnavailable):
+        await hang()
+
+    assert others[0] is None
+    assert isinstance(others[-1], Claim)
+    assert others[-1].refresh_id == claimed.refresh_id + 1
