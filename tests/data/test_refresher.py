@@ -17,10 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.breaker import BreakerState
 from data.local_secrets import LocalSecrets, NamedSecrets
+from data.outbound.addresses import resolve
+from data.outbound.client import open_outbound
 from data.postgres.engine import WRITER, Login, transaction
 from data.postgres.sources import StoredSource, delete_source, save_source, source_by_key
 from data.refresher import Refresher, RefreshRules, open_refresher
-from data.source_refresh import RefreshPace
+from data.source_refresh import RefreshMeans, RefreshPace
 from data.sources.fetch import Pace
 from data.sources.fetched import Progress
 from data.sources.source import Header, Paging, PagingKind, Source
@@ -48,11 +50,13 @@ class Place:
     metrics: Metrics = field(default_factory=Metrics.create)
 
     @asynccontextmanager
-    async def refresher(self, **pace: Any) -> AsyncIterator[Refresher]:
+    async def refresher(
+        self, *, allow_private: bool = True, **pace: Any
+    ) -> AsyncIterator[Refresher]:
         """One more process."""
         login = Login(make_url(self.database.url(WRITER)), WRITER)
         chosen = RefreshPace(**({"fetch": IMPATIENT} | pace))
-        rules = RefreshRules(allow_private=True, pace=chosen)
+        rules = RefreshRules(allow_private=allow_private, pace=chosen)
         secrets = LocalSecrets(self.home)
         async with open_refresher(login, secrets, self.metrics.sources, now, rules) as opened:
             yield opened
@@ -202,6 +206,46 @@ async def test_a_source_that_does_not_do_as_it_should_leaves_its_records_as_they
     assert (state.failures, state.records, state.breaker) == (1, 2, BreakerState.CLOSED)
     failures = 'footfall_source_refreshes_total{outcome="FAILURE",source="prices"}'
     assert place.metric(failures) == 1
+
+
+async def test_a_source_on_a_private_address_is_not_asked(place: Place) -> None:
+    await place.save("prices", items("a"))
+    address = place.server.url("/prices", "localhost")
+    await place.rows(
+        "update sources set definition = jsonb_set(definition, '{url}', to_jsonb($1::text))",
+        address,
+    )
+    async with place.refresher(allow_private=False) as refresher:
+        await refresher.refresh(["prices"], seconds=SECONDS)
+
+    assert place.server.asked == []
+    ((outcome, error),) = await place.audits("prices")
+    assert outcome == "FAILURE"
+    assert "localhost is at 127.0.0.1" in (error or "")
+    assert (await place.source("prices")).state.failures == 1
+
+
+async def test_a_redirect_to_a_private_address_is_not_followed(place: Place) -> None:
+    async def resolving(host: str, port: int) -> list[str]:
+        # As if one address of this machine were public.
+        return await resolve(host, port, allow_private=host == "127.0.0.1")
+
+    prices = items("a")
+    await place.save("prices", prices)
+    place.server.at("/inside", items("secret"))
+    async with open_outbound(allow_private=False, resolving=resolving) as outbound:
+        secrets = LocalSecrets(place.home)
+        means = RefreshMeans(place.engine, outbound, secrets, place.metrics.sources, now)
+        refresher = Refresher(means, RefreshRules(pace=RefreshPace(fetch=IMPATIENT)))
+        await refresher.refresh(["prices"], seconds=SECONDS)
+        inside = place.server.url("/inside", "localhost")
+        place.server.at("/prices", answers.redirect(inside))
+        await refresher.refresh(["prices"], seconds=SECONDS)
+        await refresher.close()
+
+    assert place.server.asked_for("/inside") == []
+    assert await place.ids("prices") == ["a"]
+    assert [outcome for outcome, _ in await place.audits("prices")] == ["SUCCESS", "FAILURE"]
 
 
 async def test_a_source_is_left_alone_for_as_long_as_it_asks(place: Place) -> None:
