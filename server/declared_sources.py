@@ -92,7 +92,8 @@ def _changes(declared: Sequence[Source], known: Sequence[StoredSource]) -> list[
         if before.is_declared:
             off = msgspec.structs.replace(before.source, enabled=False)
             changes.append(_Change(before, off, is_declared=False))
-    return changes
+    # In the order in which others lock them, so that nobody waits for the other.
+    return sorted(changes, key=lambda change: change.source.key)
 
 
 def _entry(change: _Change, now: datetime) -> Entry:

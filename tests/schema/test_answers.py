@@ -130,7 +130,7 @@ def test_these_tests_ask_for_all_there_is() -> None:
 async def fetch_a_source(app: App, server: SourceServer, home: Path) -> None:
     """The source `full`, of which there is everything: a failure, and a record that vanished."""
     NamedSecrets(home).set("token", "hush")
-    answer = {"items": [{"id": 1}, {"id": 2}], "next": None}
+    items = [{"id": 1}, {"id": 2}]
     fields = {
         "siteId": "shop",
         "cron": "0 0 1 1 *",
@@ -140,7 +140,7 @@ async def fetch_a_source(app: App, server: SourceServer, home: Path) -> None:
     }
     await save(app, "full", server.url("/full"), **fields)
     for status, records in ((404, 0), (200, 2), (200, 1)):
-        body = json.dumps({**answer, "items": answer["items"][:records]})
+        body = json.dumps({"items": items[:records], "next": None})
         server.at("/full", text(body, status=status))
         await refresh(app, "full")
 
