@@ -203,8 +203,10 @@ async def test_cookies_of_one_call_are_not_sent_by_another(
 ) -> None:
     source_server.at("/", text("x", set_cookie="a=b; Path=/"))
 
-    for _ in range(2):
-        await body_of(outbound, Call(source_server.url()))
+    async with outbound.visit() as visit:
+        for _ in range(2):
+            async with visit.send(Call(source_server.url())):
+                pass
 
     assert "cookie" not in source_server.asked[1].headers
 
