@@ -141,11 +141,12 @@ class Refresh:
             if now - renewed_at < self.pace.renew_every and self.progress == shown:
                 continue
             showing = replace(self.progress)
+            seconds = self.pace.renewal
             try:
-                is_ours = await renew(
-                    self.means.engine, self.claimed, showing, seconds=self.pace.renewal
-                )
-            except LedgerUnavailable as error:
+                # Also for a connection to become free.
+                async with asyncio.timeout(seconds):
+                    is_ours = await renew(self.means.engine, self.claimed, showing, seconds=seconds)
+            except (LedgerUnavailable, TimeoutError) as error:
                 reason = str(error)
                 continue
             if not is_ours:
