@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from resolvers.sources import MAX_SOURCES, ShownSource, shown
 
 # What is left of a request's time, at the least, to tell what became of a refresh.
 _REST_SECONDS = 1.0
+_LOOK_UP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,10 @@ async def save(ctx: Context, source: Source) -> ShownSource:
         check_source(source)
         await _require_site(ctx, source.site_id)
         await _require_secrets(ctx, source)
-        await check_reachable(source, allow_private=ctx.resources.refresher.allow_private)
+        async with asyncio.timeout(_LOOK_UP_SECONDS):
+            await check_reachable(source, allow_private=ctx.resources.refresher.allow_private)
+    except TimeoutError:
+        raise BadUserInput("url", "the name of its host could not be looked up in time") from None
     except SourceInvalid as error:
         raise BadUserInput(error.field, str(error)) from None
     try:

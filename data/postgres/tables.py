@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -270,4 +271,5 @@ source_audits = Table(
     Column("error", Text),
     Index("ix_source_audits_source_key", "source_key", "audit_id"),
     Index("ix_source_audits_started_at", "started_at"),
+    Index("ix_source_audits_troubled", "audit_id", postgresql_where=text("outcome <> 'SUCCESS'")),
 )

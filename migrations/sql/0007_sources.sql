@@ -90,6 +90,8 @@ create table source_audits (
 );
 create index ix_source_audits_source_key on source_audits (source_key, audit_id);
 create index ix_source_audits_started_at on source_audits (started_at);
+-- Those that did not go well are few, and asked for more often than the others.
+create index ix_source_audits_troubled on source_audits (audit_id) where outcome <> 'SUCCESS';
 
 grant select, insert, update, delete on sources, source_states, source_records to footfall_writer;
 grant select, insert, delete on source_changes, source_audits to footfall_writer;

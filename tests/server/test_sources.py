@@ -11,6 +11,7 @@ import pytest
 
 from tests.fixtures.app import App, open_app
 from tests.fixtures.ledger import Database
+from tests.fixtures.redis import RedisServer
 from tests.fixtures.source_answers import Failing, Gated, Items, as_json, html
 from tests.fixtures.source_server import SourceServer
 from tests.fixtures.sourced import contents, page, refresh, save
@@ -364,3 +365,28 @@ async def test_health_and_system_show_each_source(app: App, source_server: Sourc
         ("off", 0),
     ]
     assert {"name": "sources", "status": "OK"} in system["parts"]
+
+
+async def test_processes_share_the_summary(
+    database: Database, tmp_path: Path, source_server: SourceServer, redis_server: RedisServer
+) -> None:
+    settings: dict[str, Any] = {"outbound_allow_private": True, "redis_url": redis_server.url}
+    source_server.at("/p", Items([{"id": 1}, {"id": 2}]))
+    async with (
+        open_app(database, tmp_path / "one", **settings) as one,
+        open_app(database, tmp_path / "other", **settings) as other,
+    ):
+        await one.site("shop")
+        await save(one, "p", source_server.url("/p"), siteId="shop", cron="0 0 1 1 *")
+        await refresh(one, "p")
+        seen = set()
+        # As long as a round of the two takes more than the second for which it is kept.
+        async with asyncio.timeout(60):
+            while "HIT" not in seen:
+                first = (await one.data(SUMMARY))["sourceSummary"]
+                second = (await other.data(SUMMARY))["sourceSummary"]
+                if first["meta"]["computedAt"] == second["meta"]["computedAt"]:
+                    seen.add(second["meta"]["cache"])
+
+    assert first["records"] == second["records"] == 2
+    assert [row["source"]["key"] for row in second["sources"]] == ["p"]
