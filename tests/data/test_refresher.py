@@ -61,6 +61,20 @@ class Place:
         async with open_refresher(login, secrets, self.metrics.sources, now, rules) as opened:
             yield opened
 
+    @asynccontextmanager
+    async def ledger_away(self) -> AsyncIterator[None]:
+        """Nobody reaches the ledger until the block is left."""
+        server, name = await self.database.server_connection(), self.database.name
+        await server.execute(f"alter database {name} allow_connections false")
+        await server.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name
+        )
+        try:
+            yield
+        finally:
+            await server.execute(f"alter database {name} allow_connections true")
+            await server.close()
+
     async def save(self, key: str, handler: Any = None, **fields: Any) -> Source:
         """A source of the server, with what it answers."""
         if handler is not None:
@@ -420,17 +434,30 @@ async def test_a_refresher_outlives_a_ledger_that_does_not_answer_for_a_while(
     async with place.refresher() as refresher:
         await refresher.begin(["prices"])
         await asyncio.wait_for(gated.arrived.wait(), SECONDS)
-        server = await place.database.server_connection()
-        name = place.database.name
-        await server.execute(f"alter database {name} allow_connections false")
-        await server.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name
-        )
-        gated.gate.set()
-        await asyncio.sleep(1)
-        await server.execute(f"alter database {name} allow_connections true")
-        await server.close()
+        async with place.ledger_away():
+            gated.gate.set()
+            await asyncio.sleep(1)
         await place.until("prices", lambda it: it.state.records == 1)
+
+
+async def test_whoever_cannot_renew_its_claim_stops_fetching_before_it_ends(
+    place: Place,
+) -> None:
+    gated = answers.Gated(items("a"))
+    await place.save("prices", gated)
+    # So that 3 seconds without the ledger are enough.
+    async with place.refresher(show_every=0.1, renew_every=0.5, renewal=11.9) as refresher:
+        await refresher.begin(["prices"])
+        await asyncio.wait_for(gated.arrived.wait(), SECONDS)
+        running = "footfall_source_running_refreshes"
+        assert place.metric(running) == 1
+        async with place.ledger_away(), asyncio.timeout(SECONDS):
+            while place.metric(running):
+                await asyncio.sleep(0.05)
+        # By the ledger's clock it is still held.
+        assert (await place.source("prices")).state.is_held
+
+    assert await place.audits("prices") == []
 
 
 async def test_a_source_that_does_not_exist_is_no_more_waited_for_than_one_switched_off(
