@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -19,6 +19,7 @@ from data.postgres.engine import LedgerUnavailable, Login, open_engine
 from data.postgres.source_audits import expire_audits, expire_changes
 from data.postgres.source_claims import (
     Awaited,
+    Due,
     Skipped,
     abandon,
     answers_of,
@@ -62,14 +63,16 @@ class Refresher:
     rules: RefreshRules
     _name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{uuid4()}")
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    _again: set[str] = field(default_factory=set)
+    _again: dict[str, Due] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _is_closed: bool = False
     _fetching: asyncio.Semaphore = field(init=False)
+    _failing: asyncio.Semaphore = field(init=False)
     _writing: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self._fetching = asyncio.Semaphore(self.rules.pace.fetches)
+        self._failing = asyncio.Semaphore(max(1, self.rules.pace.fetches // 2))
         self._writing = asyncio.Semaphore(self.rules.pace.writes)
 
     @property
@@ -83,7 +86,7 @@ class Refresher:
         if room <= 0:
             return 0
         due = await due_sources(self.means.engine, now, limit=room)
-        return sum(self._take_up(key) for key in due)
+        return sum(map(self._take_up, due))
 
     async def begin(self, keys: Sequence[str] | None) -> list[str]:
         """The keys of the sources whose refresh was begun, or waits for its turn; None: all.
@@ -140,30 +143,31 @@ class Refresher:
         awaited = await make_due(self.means.engine, keys, self.means.clock())
         for one in awaited:
             if not one.is_held:
-                self._take_up(one.key)
+                self._take_up(one)
         return awaited
 
-    def _take_up(self, key: str) -> bool:
+    def _take_up(self, due: Due) -> bool:
         """Have a source refreshed when it is its turn; False where it is in hand already."""
         if self._is_closed:
             return False
-        if key in self._tasks:
+        if due.key in self._tasks:
             # It may be at its end, and have been claimed for an earlier reason.
-            self._again.add(key)
+            self._again[due.key] = due
             return False
-        self._tasks[key] = asyncio.create_task(self._run(key), name=f"refresh {key}")
-        self._tasks[key].add_done_callback(lambda _: self._ended(key))
+        self._tasks[due.key] = asyncio.create_task(self._run(due), name=f"refresh {due.key}")
+        self._tasks[due.key].add_done_callback(lambda _: self._ended(due.key))
         return True
 
     def _ended(self, key: str) -> None:
         del self._tasks[key]
         self._changed.set()
-        if key in self._again:
-            self._again.discard(key)
-            self._take_up(key)
+        if (due := self._again.pop(key, None)) is not None:
+            self._take_up(due)
 
-    async def _run(self, key: str) -> None:
-        async with self._fetching:
+    async def _run(self, due: Due) -> None:
+        key = due.key
+        # Sources that hang would hold up those that do not, if they could have every place.
+        async with self._failing if due.is_failing else nullcontext(), self._fetching:
             with bind_correlation_id(new_correlation_id()):
                 try:
                     await self._attempt(key)

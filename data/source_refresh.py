@@ -35,6 +35,8 @@ log = structlog.get_logger()
 class RefreshPace:
     """How many sources are fetched and written at a time, and how often a claim is renewed.
 
+    Of the places for fetches, sources that failed the last time get half at most.
+
     A claim is renewed `renew_every` seconds, and every `show_every` where there is progress to be
     shown; one renewal takes `renewal` at most. A process that could not renew for so long that its
     hold may end before the next try stops fetching.

@@ -26,7 +26,7 @@ from data.sources.source import Source
 HOLD = timedelta(seconds=15)
 
 _DUE = """
-select source_key
+select source_key, failures > 0 as is_failing
 from source_states join sources using (source_key)
 where next_attempt_at <= $1
     and (held_until is null or held_until <= clock_timestamp())
@@ -37,7 +37,9 @@ limit $2
 
 _MAKE_DUE = """
 with named as (
-    select source_key, refresh_id, coalesce(held_until > clock_timestamp(), false) as is_held
+    select
+        source_key, refresh_id, coalesce(held_until > clock_timestamp(), false) as is_held,
+        failures > 0 as is_failing
     from source_states join sources using (source_key)
     where ($1::text[] is null or source_key = any($1))
         and coalesce((definition->>'enabled')::boolean, true)
@@ -48,7 +50,9 @@ with named as (
     from named
     where source_states.source_key = named.source_key and not named.is_held
 )
-select source_key, is_held, refresh_id + case when is_held then 0 else 1 end as refresh_id
+select
+    source_key, is_held, is_failing,
+    refresh_id + case when is_held then 0 else 1 end as refresh_id
 from named
 order by source_key
 """
@@ -140,18 +144,26 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Awaited:
-    """A source that is due or held, and the number of the refresh that is to be waited for."""
+class Due:
+    """A source that is to be refreshed; `is_failing`: its last refresh failed."""
 
     key: str
+    is_failing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited(Due):
+    """A source that is due or held, and the number of the refresh that is to be waited for."""
+
     refresh_id: int
     is_held: bool
 
 
-async def due_sources(engine: AsyncEngine, now: datetime, *, limit: int) -> list[str]:
-    """Keys of the sources that are due and not held, those that are due longest first."""
+async def due_sources(engine: AsyncEngine, now: datetime, *, limit: int) -> list[Due]:
+    """The sources that are due and not held, those that are due longest first."""
     async with driver_connection(engine) as connection:
-        return [row["source_key"] for row in await connection.fetch(_DUE, now, limit)]
+        rows = await connection.fetch(_DUE, now, limit)
+    return [Due(row["source_key"], row["is_failing"]) for row in rows]
 
 
 async def make_due(engine: AsyncEngine, keys: Sequence[str] | None, now: datetime) -> list[Awaited]:
@@ -161,7 +173,10 @@ async def make_due(engine: AsyncEngine, keys: Sequence[str] | None, now: datetim
     """
     async with source_transaction(engine) as connection:
         rows = await connection.fetch(_MAKE_DUE, None if keys is None else list(keys), now)
-    return [Awaited(row["source_key"], row["refresh_id"], row["is_held"]) for row in rows]
+    return [
+        Awaited(row["source_key"], row["is_failing"], row["refresh_id"], row["is_held"])
+        for row in rows
+    ]
 
 
 async def answers_of(engine: AsyncEngine, awaited: Sequence[Awaited]) -> dict[str, int | None]:

@@ -355,6 +355,27 @@ async def test_no_more_sources_are_fetched_at_a_time_than_the_pace_allows(place:
         assert len(await refresher.refresh(None, seconds=SECONDS)) == 5
 
 
+async def test_sources_that_hang_do_not_hold_up_those_that_do_not(place: Place) -> None:
+    for key in ("a-hangs", "b-hangs", "well"):
+        await place.save(key, answers.text("no", status=404))
+    async with place.refresher(fetches=2) as refresher:
+        await refresher.refresh(["a-hangs", "b-hangs"], seconds=SECONDS)
+        gates = [answers.Gated(items("a")) for _ in range(2)]
+        place.server.at("/a-hangs", gates[0])
+        place.server.at("/b-hangs", gates[1])
+        place.server.at("/well", items("a"))
+        await refresher.begin(["a-hangs", "b-hangs"])
+        await asyncio.wait_for(gates[0].arrived.wait(), SECONDS)
+
+        (audit,) = await refresher.refresh(["well"], seconds=SECONDS)
+
+        assert audit
+        assert not gates[1].arrived.is_set()
+        for gate in gates:
+            gate.gate.set()
+        assert len(await refresher.refresh(None, seconds=SECONDS)) == 3
+
+
 async def test_progress_shows_while_pages_come_in(place: Place) -> None:
     paged = answers.Paged([{"id": n} for n in range(4)], 2, "link")
     gated = answers.Gated(paged)

@@ -14,6 +14,7 @@ from data.postgres.source_audits import source_transaction
 from data.postgres.source_claims import (
     Awaited,
     Claim,
+    Due,
     Skipped,
     abandon,
     answers_of,
@@ -136,9 +137,18 @@ async def test_sources_are_due_in_order_and_without_those_held_or_switched_off(
         scene.wait(1)
         await scene.save(msgspec.structs.replace(SOURCE, key=key, enabled=enabled))
 
-    assert await due_sources(scene.engine, scene.now, limit=5) == ["c", "b"]
-    assert await due_sources(scene.engine, scene.now, limit=1) == ["c"]
+    assert await due_sources(scene.engine, scene.now, limit=5) == [Due("c", False), Due("b", False)]
+    assert await due_sources(scene.engine, scene.now, limit=1) == [Due("c", False)]
     assert await claim(scene.engine, "off", scene.now, "test") is None
+
+
+async def test_sources_that_failed_are_told_apart(scene: Scene) -> None:
+    await scene.refresh(failed())
+    scene.wait(60)
+
+    assert await due_sources(scene.engine, scene.now, limit=5) == [Due("prices", True)]
+    (named,) = await make_due(scene.engine, None, scene.now)
+    assert named.is_failing
 
 
 async def test_what_was_fetched_by_an_older_definition_is_not_kept(scene: Scene) -> None:
@@ -222,9 +232,9 @@ async def test_what_is_made_due_by_hand_is_due_at_once_unless_it_is_under_way(
     named = await make_due(scene.engine, ["prices", "off", "unknown"], scene.now)
     every = await make_due(scene.engine, None, scene.now)
 
-    assert named == [Awaited("prices", 2, is_held=False)]
-    assert every == [Awaited("other", held.refresh_id, is_held=True), *named]
-    assert await due_sources(scene.engine, scene.now, limit=5) == ["prices"]
+    assert named == [Awaited("prices", False, 2, is_held=False)]
+    assert every == [Awaited("other", False, held.refresh_id, is_held=True), *named]
+    assert await due_sources(scene.engine, scene.now, limit=5) == [Due("prices", False)]
 
 
 async def test_waiting_ends_with_the_refresh_that_was_waited_for(scene: Scene) -> None:
