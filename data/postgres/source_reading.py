@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, Text, case, cast, func, literal_column, select, text, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Text,
+    case,
+    cast,
+    func,
+    literal_column,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.postgres.engine import ledger_errors
@@ -113,7 +125,7 @@ async def audits_page(engine: AsyncEngine, query: AuditsQuery) -> list[StoredAud
         statement = statement.where(columns.source_key == query.source_key)
     if query.outcome is not None:
         # As a literal, by which the planner knows the index of those that did not go well.
-        outcome = literal_column(f"'{query.outcome.value}'")
+        outcome: ColumnElement[str] = literal_column(f"'{query.outcome.value}'")
         statement = statement.where(columns.outcome == outcome)
     if query.since is not None:
         statement = statement.where(columns.started_at >= query.since)
