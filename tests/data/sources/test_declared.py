@@ -113,3 +113,10 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(path: Path) -> None:
 def test_fields_have_the_names_of_the_file() -> None:
     assert field_in_file("paging.nextAt") == "paging.next_at"
     assert field_in_file("key") == "key"
+
+
+def test_the_file_in_the_documentation_can_be_used(path: Path) -> None:
+    documentation = (Path(__file__).resolve().parents[3] / "docs" / "sources.md").read_text()
+    path.write_text(documentation.split("```toml\n")[1].split("```")[0])
+
+    assert [source.key for source in read_declared(path)] == ["prices", "incidents", "ad-spend"]
