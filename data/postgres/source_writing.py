@@ -25,6 +25,7 @@ from data.sources.schedule import next_due
 
 # What goes to the server in one statement.
 _ROWS = 1_000
+_READ_ROWS = 5_000
 _BYTES = 1024 * 1024
 # From here on records are compared on a thread; below, that costs more than it saves.
 _MANY = 10_000
@@ -33,8 +34,18 @@ _LONGEST_REST = timedelta(days=7)
 
 _VERSION = "select version from sources where source_key = $1 for key share"
 _STATE = "select * from source_states where source_key = $1 for update"
+# As two lists: of a row for each record the garbage collector would make long pauses.
 _KNOWN = """
-select external_id, content_hash from source_records where source_key = $1 and vanished_at is null
+select
+    array_agg(external_id order by external_id) as ids,
+    array_agg(content_hash order by external_id) as hashes
+from (
+    select external_id, content_hash
+    from source_records
+    where source_key = $1 and external_id > $2 and vanished_at is null
+    order by external_id
+    limit $3
+) as following
 """
 
 # A record that is not there any more may come back: with the content that it had, it has not
@@ -221,8 +232,7 @@ class _Writing:
         )
 
     async def _keep(self, fetched: Fetched) -> tuple[int, Tally]:
-        rows = await self.connection.fetch(_KNOWN, self.key)
-        known = {row["external_id"]: row["content_hash"] for row in rows}
+        known = await self._known()
         if len(known) + len(fetched.records) > _MANY:
             difference = await asyncio.to_thread(_compare, fetched, known)
         else:
@@ -244,6 +254,18 @@ class _Writing:
         vanished = len(difference.vanished)
         tally = Tally(len(fetched.records), added, changed, vanished, fetched.is_complete)
         return difference.records, tally
+
+    async def _known(self) -> dict[str, bytes]:
+        """The hashes of the records that are there, by id."""
+        known: dict[str, bytes] = {}
+        last = ""
+        while True:
+            row = await self.connection.fetchrow(_KNOWN, self.key, last, _READ_ROWS)
+            ids: list[str] = row["ids"] or []
+            known.update(zip(ids, row["hashes"] or (), strict=True))
+            if len(ids) < _READ_ROWS:
+                return known
+            last = ids[-1]
 
     async def _mark(self, statement: str, ids: Sequence[str]) -> None:
         for start in range(0, len(ids), _ROWS):

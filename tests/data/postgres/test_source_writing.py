@@ -154,6 +154,7 @@ async def test_sets_that_need_many_statements_are_written_whole(
     monkeypatch.setattr(source_writing, "_ROWS", 7)
     monkeypatch.setattr(source_writing, "_BYTES", 40)
     monkeypatch.setattr(source_writing, "_MANY", 10)
+    monkeypatch.setattr(source_writing, "_READ_ROWS", 10)
     await scene.refresh(fetched({f"{n:03}": {"n": n} for n in range(50)}))
     half = {f"{n:03}": {"n": n + n % 2} for n in range(0, 50, 3)}
 
