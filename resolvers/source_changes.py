@@ -25,7 +25,7 @@ from data.sources.source import Source
 from resolvers.access import require_service_wide
 from resolvers.context import Context
 from resolvers.errors import BadUserInput, NotFound, Unavailable
-from resolvers.sources import MAX_SOURCES, ShownSource, shown
+from resolvers.sources import MAX_SOURCES, ShownSource, can_be_kept, shown
 
 # What is left of a request's time, at the least, to tell what became of a refresh.
 _REST_SECONDS = 1.0
@@ -77,7 +77,7 @@ async def delete(ctx: Context, key: str) -> bool:
     """Delete a source with its records and audits."""
     require_service_wide(ctx.caller)
     missing = NotFound(f"there is no source {key!r}", argument="key")
-    if "\0" in key:
+    if not can_be_kept(key):
         raise missing
     try:
         writer = ctx.resources.ledger.writer

@@ -23,7 +23,7 @@ from resolvers.context import Context
 from resolvers.cursors import audit_cursor_of, audit_id_of, record_cursor_of, record_place_of
 from resolvers.errors import BadUserInput
 from resolvers.raw_events import PageAsked, page_size
-from resolvers.sources import away, require_source
+from resolvers.sources import away, can_be_kept, require_source
 
 MAX_HISTORY = 100
 # As many as fit into the ledger's numbers, whatever they are.
@@ -86,8 +86,7 @@ async def records(ctx: Context, asked: RecordsAsked, page: PageAsked) -> RecordP
         after=record_place_of(page.after) if page.after else None,
     )
     found: list[StoredRecord] = []
-    # PostgreSQL keeps no text with a NUL in it, and takes none.
-    if "\0" not in (asked.external_id or ""):
+    if can_be_kept(asked.external_id or ""):
         try:
             found = await ctx.resources.ledger.reads.run(lambda at: records_page(at, query))
         except (LedgerUnavailable, LedgerRefused) as error:

@@ -129,7 +129,7 @@ async def require_source(ctx: Context, key: str) -> StoredSource:
 
 
 async def _source(ctx: Context, key: str) -> StoredSource | None:
-    if "\0" in key:  # PostgreSQL would not even look for it
+    if not can_be_kept(key):
         return None
     stored = await ctx.loaders.sources.load(key)
     ledger = ctx.resources.ledger
@@ -140,6 +140,11 @@ async def _source(ctx: Context, key: str) -> StoredSource | None:
         except (LedgerUnavailable, LedgerRefused) as error:
             raise away() from error
     return stored
+
+
+def can_be_kept(text: str) -> bool:
+    """Whether PostgreSQL could hold a text: it would not even look for any other."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 async def source_of(ctx: Context, key: str) -> ShownSource:

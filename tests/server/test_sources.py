@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.fixtures.ledger import Database
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.source_answers import Failing, Gated, Items, as_json, html
 from tests.fixtures.source_server import SourceServer
-from tests.fixtures.sourced import contents, page, refresh, save
+from tests.fixtures.sourced import RECORDS, REFRESH, contents, page, refresh, save
 
 SUMMARY = """
 {
@@ -291,6 +292,67 @@ async def test_audits_are_found_by_time_and_in_pages(app: App, source_server: So
     assert [int(node["id"]) for node in until["nodes"]] == ids[1:]
     for cursor in ("x", "MTpsb2c6MQ"):  # of the admin log, the second
         assert (await app.refusal(query, {"after": cursor}))["argument"] == "after"
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "a\ud800b", "x" * 100_000, "'; drop table sources; --"])
+async def test_odd_texts_find_nothing(app: App, odd: str) -> None:
+    record = "query ($id: ID!) { record(id: $id) { id } }"
+    delete = "mutation ($key: String!) { deleteSource(key: $key) }"
+
+    async def asked(query: str, **variables: object) -> dict[str, Any]:
+        # Half of a surrogate pair can stand in JSON, and in no UTF-8.
+        response = await app.client.post(
+            "/graphql",
+            content=json.dumps({"query": query, "variables": variables}),
+            headers={"x-api-key": app.admin_key, "content-type": "application/json"},
+        )
+        body: dict[str, Any] = response.json()
+        return body
+
+    assert (await asked(RECORDS, id=odd))["data"]["records"]["nodes"] == []
+    assert (await asked(record, id=odd))["data"] == {"record": None}
+    refused = [
+        await asked(RECORDS, source=odd),
+        await asked(delete, key=odd),
+        await asked(REFRESH, keys=[odd]),
+    ]
+    codes = [body["errors"][0]["extensions"]["code"] for body in refused]
+    assert codes == ["NOT_FOUND", "NOT_FOUND", "BAD_USER_INPUT"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "argument"),
+    [
+        ({"first": 0}, "first"),
+        ({"after": "x"}, "after"),
+        ({"after": "MTpsb2c6MQ"}, "after"),  # of the admin log
+        ({"since": "yesterday"}, "changedSince"),
+        ({"before": "2026-01-01"}, "changedBefore"),
+    ],
+)
+async def test_a_page_that_cannot_be_is_refused(
+    app: App, asked: dict[str, object], argument: str
+) -> None:
+    refusal = await app.refusal(RECORDS, asked)
+
+    assert (refusal["code"], refusal["argument"]) == ("BAD_USER_INPUT", argument)
+
+
+async def test_null_counts_as_left_out(app: App, source_server: SourceServer) -> None:
+    names = (
+        *("enabled", "refreshSeconds", "recordsAt", "siteId", "cron", "timezone", "method", "body"),
+        *("headers", "format", "recordsQuery", "minRecords", "maxRecords", "maxBytes"),
+        *("timeoutSeconds", "breakerFailures", "breakerSeconds"),
+    )
+    paging = {"kind": "LINK_HEADER", "maxPages": None, "first": None, "nextAt": None}
+    url = source_server.url("/p")
+
+    nothing = await save(app, "p", url, **dict.fromkeys(names), paging=paging)
+    left_out = await save(app, "p", url, refreshSeconds=None, paging={"kind": "LINK_HEADER"})
+
+    assert nothing == left_out | {name: nothing[name] for name in ("nextAttemptAt", "version")}
+    assert left_out["refreshSeconds"] == 600
+    assert left_out["paging"]["maxPages"] == 100
 
 
 async def test_the_summary_is_kept_for_a_second_and_then_computed_anew(
