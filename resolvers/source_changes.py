@@ -13,6 +13,7 @@ from data.postgres.admin_log import record, record_alone
 from data.postgres.engine import LedgerRefused, LedgerUnavailable, transaction
 from data.postgres.source_reading import audits_by_ids
 from data.postgres.sources import (
+    StoredSource,
     all_sources,
     delete_source,
     save_source,
@@ -70,6 +71,7 @@ async def save(ctx: Context, source: Source) -> ShownSource:
             await record(connection, _entry(ctx, AdminAction.SOURCE_SAVED, source, details))
     except (LedgerUnavailable, LedgerRefused) as error:
         raise _unsaved() from error
+    _tell_loaders(ctx, [saved], ())
     return shown(saved)
 
 
@@ -97,6 +99,7 @@ async def delete(ctx: Context, key: str) -> bool:
     if not is_deleted:
         raise missing
     ctx.resources.metrics.sources.forget(key)
+    _tell_loaders(ctx, (), ())
     return True
 
 
@@ -123,11 +126,25 @@ async def refresh(ctx: Context, keys: Sequence[str] | None, *, wait: bool) -> Re
     except (LedgerUnavailable, LedgerRefused) as error:
         raise Unavailable("ledger", "sources cannot be refreshed now; try again shortly") from error
     sources = [stored for stored in found if stored.source.key in told]
+    _tell_loaders(ctx, found, audits)
     return Refreshed(
         sources=[shown(stored) for stored in sources],
         audits=audits,
         running=[stored.source.key for stored in sources if stored.state.is_held],
     )
+
+
+def _tell_loaders(
+    ctx: Context, found: Sequence[StoredSource], audits: Sequence[StoredAudit]
+) -> None:
+    """Have the rest of the answer tell what is now: a replica may not know of it yet."""
+    loaders = ctx.loaders
+    loaders.sources.clear_all()
+    loaders.last_audits.clear_all()
+    for stored in found:
+        loaders.sources.prime(stored.source.key, stored)
+    for audit in reversed(audits):  # of several the newest
+        loaders.last_audits.prime(audit.source_key, audit)
 
 
 def _seconds(ctx: Context) -> float:

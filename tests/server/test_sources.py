@@ -293,6 +293,25 @@ async def test_audits_are_found_by_time_and_in_pages(app: App, source_server: So
         assert (await app.refusal(query, {"after": cursor}))["argument"] == "after"
 
 
+async def test_each_command_of_a_document_tells_what_is_after_it(
+    app: App, source_server: SourceServer
+) -> None:
+    items = source_server.at("/p", Items([{"id": 1}]))
+    await save(app, "p", source_server.url("/p"))
+    fields = "{ audits { id source { records } } sources { records lastAudit { id } } }"
+    command = f'refreshSources(keys: ["p"], wait: true) {fields}'
+
+    one = (await app.data(f"mutation {{ a: {command} }}"))["a"]
+    items.records.append({"id": 2})
+    both = await app.data(f"mutation {{ a: {command} b: {command} }}")
+
+    assert one["audits"][0]["source"] == {"records": 1}
+    for each in (one, *both.values()):
+        assert each["sources"][0]["lastAudit"]["id"] == each["audits"][-1]["id"]
+    assert both["a"]["audits"] != both["b"]["audits"]
+    assert both["b"]["audits"][0]["source"] == {"records": 2}
+
+
 @pytest.mark.parametrize("odd", ["a\0b", "x" * 100_000, "'; drop table sources; --"])
 async def test_odd_texts_find_nothing(app: App, odd: str) -> None:
     record = "query ($id: ID!) { record(id: $id) { id } }"
