@@ -55,7 +55,8 @@ class ResultsState:
 class Results:
     """The answers of one process, and through `shared` those of others. Made by `open_results`.
 
-    `patience` is how many seconds a question waits for a newer answer where there is an older one.
+    `patience` is how many seconds a question waits for a newer answer where there is an older one,
+    unless its lifetimes say otherwise.
     `also` is told when everything is to be forgotten that rests on results.
     """
 
@@ -118,7 +119,9 @@ class Results:
     async def _wait(self, flight: Flight, question: Question) -> Landed:
         with flight.waited_for() as future:
             # Who comes later waits the shorter: it is known by then to take long.
-            left = max(0.0, flight.began + self.patience - monotonic())
+            own = question.lifetimes.patience
+            patience = self.patience if own is None else own
+            left = max(0.0, flight.began + patience - monotonic())
             await asyncio.wait({future}, timeout=left)
             if not future.done() and (older := self._older(question)):
                 flight.goes_on = True

@@ -11,6 +11,8 @@ pytest_plugins = [
     "tests.fixtures.ledger",
     "tests.fixtures.app",
     "tests.fixtures.redis",
+    "tests.fixtures.source_server",
+    "tests.fixtures.sourced",
     "tests.fixtures.standby",
     "tests.fixtures.guarded_postgres",
     "tests.fixtures.vault",

