@@ -61,6 +61,13 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
+async def fail_beside(rounds: Rounds, seen: list[asyncio.Task[None]]) -> None:
+    async with in_background(Loop("some.work", rounds, pause=0)) as tasks:
+        seen.extend(tasks)
+        await rounds.until(1)
+        raise ValueError("of the block")
+
+
 async def turns(count: int) -> None:
     """Let everybody else have so many turns."""
     for _ in range(count):
@@ -283,9 +290,7 @@ async def test_an_exception_of_the_block_is_raised_and_the_loops_have_ended() ->
     rounds = Rounds(failing_in(range(1, 1000)))
     tasks = list[asyncio.Task[None]]()
     with pytest.raises(ValueError, match="of the block"):
-        async with in_background(Loop("some.work", rounds, pause=0)) as tasks:
-            await rounds.until(1)
-            raise ValueError("of the block")
+        await fail_beside(rounds, tasks)
 
     assert [task.cancelled() for task in tasks] == [True]
 
@@ -296,9 +301,7 @@ async def test_an_exception_of_the_block_comes_before_what_ended_a_loop() -> Non
 
     rounds = Rounds(end)
     with capture_logs() as logs, pytest.raises(ValueError, match="of the block"):
-        async with in_background(Loop("some.work", rounds, pause=0)):
-            await rounds.until(1)
-            raise ValueError("of the block")
+        await fail_beside(rounds, [])
 
     assert events(logs) == ["some.work.failed"]
 
