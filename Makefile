@@ -47,6 +47,7 @@ bench: ## Run the benchmarks and print their tables
 	@$(BIN)/python -m benchmarks.reports $(ARGS)
 	@$(BIN)/python -m benchmarks.subscriptions $(ARGS)
 	@$(BIN)/python -m benchmarks.production $(ARGS)
+	@$(BIN)/python -m benchmarks.sources $(ARGS)
 	@$(BIN)/python -m benchmarks.http $(ARGS)
 	@$(BIN)/python -m benchmarks.hostile $(ARGS)
 

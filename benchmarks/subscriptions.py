@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 
-from benchmarks.load import Client, Load, Outcome, run_load
+from benchmarks.load import Load, Outcome, run_load
+from benchmarks.pacing import send_paced
 from benchmarks.service import Cpu, Service, new_home, run_benchmark, serving
 from benchmarks.subscribers import Crowd
 from benchmarks.tables import Mark, Results, print_title, read_options
@@ -20,8 +20,6 @@ _TARGET = 5_000
 _TARGET_BATCH = 250
 _FULL_BATCH = 1_000
 _FULL_CONNECTIONS = 4
-# Requests on their way at once, at most, while the pace is kept.
-_PACED_CONNECTIONS = 16
 _LOSS = Mark("at most", 15)
 
 _ACTIVITY = f'subscription {{ liveActivity(siteId: "{SITE}") {{ at users events topPaths }} }}'
@@ -89,7 +87,9 @@ class Bench:
         key, plan = self.service.admin_key, self.plan
         count = int(plan.seconds * _TARGET / _TARGET_BATCH)
         requests = self.traffic.batch_requests(SITE, key, count, _TARGET_BATCH)
-        outcome = await _paced(self.service, requests, _TARGET_BATCH / _TARGET)
+        check = partial(accepted_batch, size=_TARGET_BATCH)
+        address = self.service.address
+        outcome = await send_paced(address, requests, _TARGET_BATCH / _TARGET, check)
         self.service.acknowledged[SITE] += outcome.acknowledged
         return outcome
 
@@ -103,30 +103,6 @@ class Bench:
         )
         self.service.acknowledged[SITE] += outcome.acknowledged
         return outcome
-
-
-async def _paced(service: Service, requests: Sequence[bytes], interval: float) -> Outcome:
-    """Send requests at fixed moments; a latency is from its moment to the answer."""
-    outcome, started = Outcome(), perf_counter()
-    due = iter([(started + number * interval, one) for number, one in enumerate(requests)])
-
-    async def work() -> None:
-        client = Client(service.address)
-        try:
-            for moment, request in due:
-                await asyncio.sleep(max(0.0, moment - perf_counter()))
-                body = await client.send(request)
-                outcome.acknowledged += accepted_batch(body, size=_TARGET_BATCH)
-                outcome.latencies.append(perf_counter() - moment)
-        finally:
-            await client.close()
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_PACED_CONNECTIONS):
-            group.create_task(work())
-    # The last request has its interval, too.
-    outcome.seconds = max(perf_counter() - started, len(requests) * interval)
-    return outcome
 
 
 async def measure(results: Results, plan: Plan) -> None:

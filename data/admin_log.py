@@ -31,6 +31,8 @@ class AdminAction(StrEnum):
     DEAD_LETTERS_REPLAYED = "dead_letters.replayed"
     DEAD_LETTERS_DELETED = "dead_letters.deleted"
     SOURCE_SAVED = "source.saved"
+    SOURCE_DELETED = "source.deleted"
+    SOURCES_REFRESHED = "sources.refreshed"
     EXPORT_RUN = "export.run"
     SECRET_SET = "secret.set"  # noqa: S105 - the name of an action, as the next two are
     SECRET_REMOVED = "secret.removed"  # noqa: S105

@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from data.admin_log import NOTHING, Break, Head
+from data.background import Loop, in_background
 from data.postgres.admin_log import prove, prove_head
 from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from telemetry.admin_metrics import AdminLogMetrics
@@ -144,25 +145,16 @@ class AdminLogWatch:
             log.error("admin_log.head.unusable", file=str(self.file), error=trouble)
         self.trouble = trouble
 
-    async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except (LedgerUnavailable, LedgerRefused):
-                pass  # those who look after the ledger know by other ways
-            except Exception:
-                log.exception("admin_log.look.failed")
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+    async def look_if_possible(self) -> None:
+        """Look once, unless the ledger is away: those who look after it know by other ways."""
+        with suppress(LedgerUnavailable, LedgerRefused):
+            await self.look()
 
 
 @asynccontextmanager
 async def watching_admin_log(watch: AdminLogWatch) -> AsyncIterator[AdminLogWatch]:
     """The watch at work, until the block is left."""
-    running = asyncio.create_task(watch.run(), name="admin-log")
-    try:
+    async with in_background(
+        Loop("admin_log.look", watch.look_if_possible, pause=LOOK_EVERY_SECONDS)
+    ):
         yield watch
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running

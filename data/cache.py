@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +17,8 @@ from typing import Any
 _LARGEST_PART = 8
 # What an entry takes beside its rows.
 _OVERHEAD = 1_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class CacheStatus(StrEnum):
@@ -34,18 +36,33 @@ class Lifetimes:
 
     `stale`: since it was last known to be exact, while a newer one is being computed. One that took
     long is not computed anew before `rest` times that long has passed, `most_rest` at the most:
-    else a slow question would be computed without a pause while events come in.
+    else a slow question would be computed without a pause while events come in. `patience` is how
+    long to wait for a newer answer where there is an older one, None for what the process has.
     """
 
     stale: float
     rest: float
     most_rest: float
+    patience: float | None = None
 
 
 # Events of now belong to the answer: it is out of date after every slice.
 OF_NOW = Lifetimes(stale=60, rest=4, most_rest=2)
 # Only late events change it.
 OF_THE_PAST = Lifetimes(stale=3_600, rest=10, most_rest=5)
+
+
+def position_at(moment: datetime) -> int:
+    """The position of a moment, in place of one of the feed, for questions that no feed tells of.
+
+    Such an answer has the position at which it was begun. A question whose version is that of a
+    second ago takes what is no older than a second; it has no position of its own, as time alone
+    confirms nothing.
+    """
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+NO_POSITION = -1
 
 
 @dataclass(frozen=True, slots=True)

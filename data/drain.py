@@ -22,6 +22,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from data.background import Loop, in_background
 from data.events import Event, Rejection
 from data.postgres.append import MAX_GROUP_EVENTS, Append, Appended
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
@@ -99,19 +100,27 @@ class Worker:
 
     async def run(self) -> None:
         """Drain the queue until stopped; what is in hand then is finished."""
-        living = asyncio.create_task(self._live(), name="worker-live")
+        living = Loop("worker.live", self._say_alive, pause=self.pace.renew_seconds)
         try:
-            while not self._stopping.is_set():
+            async with in_background(living):
                 try:
-                    async with waiting_for(self.queue) as waiting:
-                        await self._take_turns(waiting)
-                except RedisUnavailable as error:
-                    log.debug("worker.redis_away", reason=str(error))
-                    await self._pause(0.2)
+                    await self._take_until_stopped()
+                finally:
+                    await self._finish()
         finally:
-            await self._finish(living)
+            with suppress(RedisUnavailable):
+                await self.queue.leave(self.name)
 
-    async def _finish(self, living: asyncio.Task[None]) -> None:
+    async def _take_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                async with waiting_for(self.queue) as waiting:
+                    await self._take_turns(waiting)
+            except RedisUnavailable as error:
+                log.debug("worker.redis_away", reason=str(error))
+                await self._pause(0.2)
+
+    async def _finish(self) -> None:
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=self.pace.grace_seconds)
             # What they had in hand, others take over at once.
@@ -122,18 +131,12 @@ class Worker:
                 await asyncio.wait(late, timeout=1)
                 with suppress(RedisUnavailable):
                     await self.queue.give_back(self.name, unfinished, self.pace.idle_seconds)
-        living.cancel()
-        await asyncio.gather(living, return_exceptions=True)
-        with suppress(RedisUnavailable):
-            await self.queue.leave(self.name)
 
-    async def _live(self) -> None:
-        """Say over and over that this worker lives and what it has in hand, until cancelled."""
-        while True:
-            with suppress(RedisUnavailable):
-                await self.queue.renew(self.name, list(self._in_hand))
-                show_state(self.queue_metrics, await self.queue.state())
-            await asyncio.sleep(self.pace.renew_seconds)
+    async def _say_alive(self) -> None:
+        """Say that this worker lives and what it has in hand."""
+        with suppress(RedisUnavailable):
+            await self.queue.renew(self.name, list(self._in_hand))
+            show_state(self.queue_metrics, await self.queue.state())
 
     async def _take_turns(self, waiting: Waiting) -> None:
         while not self._stopping.is_set():

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from data.background import Loop, in_background
 from data.columnar import ColumnarCopy
 from data.duckdb.store import DuckDBStore
 from data.event_store import StoreUnavailable
@@ -22,7 +23,7 @@ from data.postgres.engine import Engine, LedgerUnavailable
 from data.postgres.feed import FeedState, Slice, copy_slice, feed_state, next_slice
 from data.postgres.reads import Reads
 from data.queries import Watermark
-from data.rebuild_requests import Progress, is_requested, serve_requests
+from data.rebuild_requests import Progress, is_requested, serving_requests
 from telemetry.columnar_metrics import FollowMetrics
 
 log = structlog.get_logger()
@@ -96,6 +97,8 @@ class Follower:
     _ledger_position: int | None = None
     _caught_up: deque[_CaughtUp] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     _healthy: bool = True
+    # What lies before the next step, in seconds.
+    _rest: float = 0.0
     _swapping: asyncio.Lock = field(default_factory=asyncio.Lock)
     _is_rebuilding: bool = False
     _is_copy_damaged: bool = False
@@ -158,24 +161,31 @@ class Follower:
             self._caught_up.pop()
         self._caught_up.append(_CaughtUp(position, through))
 
-    async def run(self) -> None:
-        """Follow until cancelled; failures are logged and tried again."""
-        while True:
-            try:
-                async with self._swapping:
-                    if self._is_copy_damaged:
-                        await self._start_over("damaged")
-                    self._is_copy_damaged = False
-                    is_behind = await self._step()
-                self._healthy = True
-                pause = 0.0 if is_behind else self.pace.poll_seconds
-            except Exception as error:  # noqa: BLE001 - following must outlive any failure
-                self._note_failure(error)
-                # In the next round, and in all others until it has worked.
-                self._is_copy_damaged |= isinstance(error, StoreUnavailable) and error.damaged
-                pause = self.pace.retry_seconds
-            if pause:
-                await self._pause(pause)
+    def going_on(self) -> Loop:
+        """What follows, step by step."""
+        # A round begins with its pause, which a commit ends: here none is left but after failures.
+        return Loop(
+            "follow",
+            self._pause_and_step,
+            pause=0,
+            retry=0,
+            expected=(LedgerUnavailable, StoreUnavailable, OSError),
+        )
+
+    async def _pause_and_step(self) -> None:
+        if self._rest:
+            await self._pause(self._rest)
+        try:
+            async with self._swapping:
+                if self._is_copy_damaged:
+                    await self._start_over("damaged")
+                self._is_copy_damaged = False
+                is_behind = await self._step()
+        except Exception as error:
+            self._note_failure(error)
+            raise
+        self._healthy = True
+        self._rest = 0.0 if is_behind else self.pace.poll_seconds
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -187,10 +197,10 @@ class Follower:
 
     def _note_failure(self, error: Exception) -> None:
         self.metrics.slices["failed"].inc()
-        expected = isinstance(error, (LedgerUnavailable, StoreUnavailable, OSError))
-        if self._healthy:
-            log.warning("follow.failed", error=str(error), exc_info=None if expected else error)
         self._healthy = False
+        # In the next round, and in all others until it has worked.
+        self._is_copy_damaged |= isinstance(error, StoreUnavailable) and error.damaged
+        self._rest = self.pace.retry_seconds
 
     async def _step(self) -> bool:
         """Apply one slice, if there is one; whether there is more to do at once."""
@@ -353,15 +363,7 @@ async def fetch_slice(engine: Engine, position: int, rows: Path) -> Slice | None
 @asynccontextmanager
 async def following(follower: Follower) -> AsyncIterator[Follower]:
     """The follower at work, until the block is left."""
-    running = [
-        asyncio.create_task(follower.run(), name="follower"),
-        asyncio.create_task(
-            serve_requests(follower.copy.slot, follower.rebuild), name="rebuild-requests"
-        ),
-    ]
-    try:
+    async with in_background(
+        follower.going_on(), serving_requests(follower.copy.slot, follower.rebuild)
+    ):
         yield follower
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)

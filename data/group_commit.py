@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 
 import structlog
 
+from data.background import Lane, in_background
 from data.events import Event, Rejection
 from data.postgres.append import Append
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
@@ -113,8 +115,17 @@ class GroupCommit:
         self.metrics.pending_events.set(self._pending_events)
         self.metrics.pending_bytes.set(self._pending_bytes)
 
-    async def run_lane(self, least_events: int) -> None:
-        """Commit group after group of at least so many events, until the committer closes."""
+    def lane(self, number: int) -> Lane:
+        """What commits group after group, until the committer closes."""
+        least_events = self.limits.crowd_events if number else 1
+        return Lane(
+            f"ingest.lane.{number}",
+            partial(self._run_lane, least_events),
+            may_end=lambda: self._closing,
+        )
+
+    async def _run_lane(self, least_events: int) -> None:
+        """Commit groups of at least so many events."""
         while True:
             while self._waiting_events < least_events:
                 if self._closing:
@@ -207,14 +218,8 @@ async def open_group_commit(
     `on_commit` is called right after every commit that brought new events, with its position.
     """
     committer = GroupCommit(append, on_commit, metrics, limits or CommitLimits())
-    lanes = [
-        asyncio.create_task(
-            committer.run_lane(committer.limits.crowd_events if number else 1),
-            name=f"commit-lane-{number}",
-        )
-        for number in range(committer.limits.lanes)
-    ]
-    try:
-        yield committer
-    finally:
-        await committer.drain(lanes)
+    async with in_background(*map(committer.lane, range(committer.limits.lanes))) as lanes:
+        try:
+            yield committer
+        finally:
+            await committer.drain(lanes)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from data.background import in_background
 from data.event_store import StoreUnavailable
 from data.follower import Follower
 from data.live_activity import LiveActivity
@@ -49,16 +49,10 @@ async def open_live(
     activity = LiveActivity(follower.copy, follower, clock, metrics)
     metrics.open_streams["liveEvents"].set_function(lambda: len(events))
     metrics.open_streams["liveActivity"].set_function(lambda: len(activity))
-    running = [
-        asyncio.create_task(events.run(), name="live-events"),
-        asyncio.create_task(activity.run(), name="live-activity"),
-    ]
     try:
-        with follower.telling(events):
-            yield Live(follower, events, activity)
+        async with in_background(events.reading(), activity.counting()):
+            with follower.telling(events):
+                yield Live(follower, events, activity)
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
         events.end()
         activity.end()

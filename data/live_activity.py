@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from weakref import WeakSet
 
-import structlog
-
+from data.background import Loop
 from data.columnar import ColumnarCopy
 from data.event_store import EventStore, StoreUnavailable
 from data.follower import Follower
@@ -18,8 +17,6 @@ from data.live_streams import ActivityStream
 from data.live_window import Window
 from data.queries import Activity, ActivityChanges, KnownActivity, last_arrival
 from telemetry.metrics import LiveMetrics
-
-log = structlog.get_logger()
 
 SECOND = timedelta(seconds=1)
 # Of all windows together: some 125 MB. What goes beyond is counted by the copy each second.
@@ -65,7 +62,6 @@ class LiveActivity:
     _sites: dict[str, _Site] = field(default_factory=dict)
     _joined: asyncio.Event = field(default_factory=asyncio.Event)
     _store: EventStore | None = None
-    _healthy: bool = True
 
     def __len__(self) -> int:
         """How many streams are read now."""
@@ -82,21 +78,27 @@ class LiveActivity:
             self._joined.set()
         return stream
 
-    async def run(self) -> None:
-        """Count once a second until cancelled; failures are logged and tried again."""
-        while True:
-            self._joined.clear()
-            self._leave_abandoned()
-            if not self._sites:
+    def counting(self) -> Loop:
+        """What counts once a second."""
+        return Loop(
+            "live.activity", self._wait_and_count, pause=0, retry=0, expected=(StoreUnavailable,)
+        )
+
+    async def _wait_and_count(self) -> None:
+        """Wait for the next second, or for somebody who joins, and count."""
+        self._leave_abandoned()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._until_next_second() if self._sites else None):
                 await self._joined.wait()
-                continue
-            if self.follower.is_healthy and self.follower.is_caught_up:
-                await self._try_to_tick()
-            # Reckoned after the work: a second that it took longer than is left out.
-            now = self.clock()
-            with suppress(TimeoutError):
-                async with asyncio.timeout((_whole_second(now) + SECOND - now).total_seconds()):
-                    await self._joined.wait()
+        self._joined.clear()
+        self._leave_abandoned()
+        if self._sites and self.follower.is_healthy and self.follower.is_caught_up:
+            await self._tick(_whole_second(self.clock()))
+
+    def _until_next_second(self) -> float:
+        # Reckoned after the work: a second that it took longer than is left out.
+        now = self.clock()
+        return (_whole_second(now) + SECOND - now).total_seconds()
 
     def end(self) -> None:
         """End all streams."""
@@ -109,18 +111,6 @@ class LiveActivity:
         for site in list(self._sites.values()):
             if not site.streams:
                 del self._sites[site.site_id]
-
-    async def _try_to_tick(self) -> None:
-        try:
-            await self._tick(_whole_second(self.clock()))
-            self._healthy = True
-        except Exception as error:
-            if self._healthy:
-                expected = isinstance(error, StoreUnavailable)
-                log.warning(
-                    "live.activity.failed", error=str(error), exc_info=None if expected else error
-                )
-            self._healthy = False
 
     async def _tick(self, at: datetime) -> None:
         """Count the sites that have no value for this second yet, and hand it over."""

@@ -8,16 +8,13 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from weakref import WeakSet
 
-import structlog
-
+from data.background import Loop
 from data.columnar import ColumnarCopy
 from data.event_store import StoreUnavailable
 from data.events import StoredEvent
 from data.live_streams import EventStream
 from data.queries import EventFilter, NewEventsQuery, last_arrival
 from telemetry.metrics import LiveMetrics
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ class LiveEvents:
     _feeds: dict[tuple[str, EventFilter], _Feed] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _history: int = 0
-    _healthy: bool = True
+    _rest: float = 0.0
 
     def __len__(self) -> int:
         """How many streams are read now."""
@@ -109,21 +106,28 @@ class LiveEvents:
         for feed in self._feeds.values():
             feed.start_behind(last_arrival(newest))
 
-    async def run(self) -> None:
-        """Hand out what is new until cancelled; failures are logged and tried again."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            started = perf_counter()
-            try:
-                await self._read()
-                self._healthy = True
-                rest = self.bounds.rest * (perf_counter() - started)
-                await asyncio.sleep(min(rest, self.bounds.most_rest_seconds))
-            except Exception as error:  # noqa: BLE001 - nobody else would go on with this
-                self._note_failure(error)
-                await asyncio.sleep(self.bounds.retry_seconds)
-                self._changed.set()
+    def reading(self) -> Loop:
+        """What hands out whatever is new."""
+        return Loop(
+            "live.events",
+            self._hand_out,
+            pause=lambda: min(self._rest, self.bounds.most_rest_seconds),
+            retry=self.bounds.retry_seconds,
+            expected=(StoreUnavailable,),
+        )
+
+    async def _hand_out(self) -> None:
+        """Wait for something new, and hand it out."""
+        await self._changed.wait()
+        self._changed.clear()
+        started = perf_counter()
+        try:
+            await self._read()
+        except Exception:
+            # The next round need not wait for more of it.
+            self._changed.set()
+            raise
+        self._rest = self.bounds.rest * (perf_counter() - started)
 
     def end(self) -> None:
         """End all streams."""
@@ -131,14 +135,6 @@ class LiveEvents:
             for stream in list(feed.streams):
                 stream.close()
         self._feeds.clear()
-
-    def _note_failure(self, error: Exception) -> None:
-        if self._healthy:
-            expected = isinstance(error, StoreUnavailable)
-            log.warning(
-                "live.events.failed", error=str(error), exc_info=None if expected else error
-            )
-        self._healthy = False
 
     async def _read(self) -> None:
         waiting = True

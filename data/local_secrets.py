@@ -15,7 +15,8 @@ from data.envelope import LocalEnvelope, opened, rewrapped, sealed
 from data.master_keys import NAMED_FILE, MasterKeys, add_master_key, read_master_keys
 from data.private_files import read_private, sole_writer, write_private
 from data.secret_errors import SecretsUnreadable, Undecipherable
-from data.secrets import Secrets, ServiceKeys, check_name, load_secrets, missing
+from data.secret_names import check_name
+from data.secrets import Secrets, ServiceKeys, load_secrets, missing
 
 
 class LocalSecrets(Secrets):

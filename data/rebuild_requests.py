@@ -6,12 +6,14 @@ leaves a request in the copy's slot; the process takes it up and keeps a note of
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import structlog
+
+from data.background import Loop
 
 log = structlog.get_logger()
 
@@ -48,21 +50,22 @@ def read_note(slot: Path) -> RebuildNote | None:
         return None
 
 
-async def serve_requests(slot: Path, rebuild: Callable[[Progress], Awaitable[None]]) -> None:
-    """Carry out requests until cancelled."""
-    request, was_refused = slot / "rebuild.request", False
-    while True:
-        try:
-            if request.exists():
-                request.unlink(missing_ok=True)
-                await _carry_out(slot, rebuild)
-            was_refused = False
-        except OSError as error:
-            # The disk's trouble, which passes: whoever comes then must find somebody here.
-            if not was_refused:
-                log.warning("columnar.rebuild.request_stuck", error=str(error))
-            was_refused = True
-        await asyncio.sleep(LOOK_EVERY_SECONDS)
+def serving_requests(slot: Path, rebuild: Callable[[Progress], Awaitable[None]]) -> Loop:
+    """What carries out requests."""
+    return Loop(
+        "columnar.rebuild.requests",
+        partial(_serve, slot, rebuild),
+        pause=LOOK_EVERY_SECONDS,
+        # The disk's trouble, which passes.
+        expected=(OSError,),
+    )
+
+
+async def _serve(slot: Path, rebuild: Callable[[Progress], Awaitable[None]]) -> None:
+    request = slot / "rebuild.request"
+    if request.exists():
+        request.unlink(missing_ok=True)
+        await _carry_out(slot, rebuild)
 
 
 async def _carry_out(slot: Path, rebuild: Callable[[Progress], Awaitable[None]]) -> None:

@@ -24,6 +24,7 @@ from data.reconciliation import Reconciliation
 from data.redis.client import RedisConnection
 from data.redis.queue import Queue
 from data.redis.queue_store import QueueStore
+from data.refresher import Refresher
 from data.results import Results
 from data.secrets import Secrets
 from data.spool.store import Spool
@@ -50,6 +51,7 @@ class Resources:
     reconciliation: Reconciliation
     live: Live
     salts: SaltKeeper
+    refresher: Refresher
     persisted: PersistedQueries
     redis: RedisConnection | None
     queue: Queue | None

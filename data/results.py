@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from secrets import token_hex
 from time import monotonic, perf_counter
 from typing import Any
 
+from data.background import Loop, in_background
 from data.cache import CacheStatus, Entry, Question, Room
 from data.flights import Compute, Computed, Flight, Group, Landed
 from data.shared_results import NOBODY, SharedResults, Told, Turn
@@ -55,7 +57,8 @@ class ResultsState:
 class Results:
     """The answers of one process, and through `shared` those of others. Made by `open_results`.
 
-    `patience` is how many seconds a question waits for a newer answer where there is an older one.
+    `patience` is how many seconds a question waits for a newer answer where there is an older one,
+    unless its lifetimes say otherwise.
     `also` is told when everything is to be forgotten that rests on results.
     """
 
@@ -118,7 +121,9 @@ class Results:
     async def _wait(self, flight: Flight, question: Question) -> Landed:
         with flight.waited_for() as future:
             # Who comes later waits the shorter: it is known by then to take long.
-            left = max(0.0, flight.began + self.patience - monotonic())
+            own = question.lifetimes.patience
+            patience = self.patience if own is None else own
+            left = max(0.0, flight.began + patience - monotonic())
             await asyncio.wait({future}, timeout=left)
             if not future.done() and (older := self._older(question)):
                 flight.goes_on = True
@@ -305,18 +310,10 @@ class Results:
         if self.shared is None:
             yield
             return
-        renewing = asyncio.create_task(self._renew(self.shared, questions, token))
-        try:
+        renew = partial(self.shared.renew, questions, token)
+        every = self.shared.renew_seconds
+        async with in_background(Loop("results.renew", renew, pause=every, waits_first=True)):
             yield
-        finally:
-            renewing.cancel()
-
-    async def _renew(
-        self, shared: SharedResults, questions: Sequence[Question], token: str
-    ) -> None:
-        while True:
-            await asyncio.sleep(shared.renew_seconds)
-            await shared.renew(questions, token)
 
     def _entry(self, question: Question, computed: Computed, place: int, seconds: float) -> Entry:
         now, rows = self.clock(), computed.rows[place]

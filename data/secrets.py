@@ -5,7 +5,6 @@ An embedded service has a file that only its owner can read, made at first start
 
 from __future__ import annotations
 
-import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -20,8 +19,6 @@ from data.private_files import read_private, write_private
 from data.secret_errors import SecretMissing, SecretsUnreadable
 
 ADMIN_KEY_ID = "admin"
-# What a secret may be called that operators set and sources name in their headers.
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +74,6 @@ class Secrets(ABC):
     def import_key(self) -> bytes:
         """What visitors in access logs are told apart by."""
         return self.keys.import_key
-
-
-def check_name(name: str) -> str:
-    """The name; raises `SecretMissing` where no secret can have it."""
-    if not _NAME.fullmatch(name):
-        raise SecretMissing(
-            "a secret's name begins with a letter and has up to 64 letters, digits, _, . and -"
-        )
-    return name
 
 
 def missing(name: str) -> SecretMissing:

@@ -4,9 +4,11 @@ from datetime import timedelta
 
 from data.resources import Resources
 from jobs.destroy_salts import destroy_salts
+from jobs.expire_source_history import expire_source_history
 from jobs.make_partitions import make_partitions
 from jobs.reconcile import reconcile
 from jobs.refresh_daily_users import refresh_daily_users
+from jobs.refresh_due_sources import refresh_due_sources
 from jobs.schedule import Cron, Every, Job
 from jobs.send_heartbeat import send_heartbeat
 
@@ -33,6 +35,22 @@ JOBS: tuple[Job[Resources], ...] = (
         deadline=timedelta(minutes=5),
         at_start=True,
         # What was not committed is done again; nobody needs to wait for it.
+        grace=timedelta(seconds=1),
+        slow_after=timedelta(seconds=30),
+    ),
+    # Only takes up what is due: the refreshes themselves go on beside the job.
+    Job(
+        "refresh_due_sources",
+        refresh_due_sources,
+        Every(timedelta(seconds=1)),
+        deadline=timedelta(seconds=10),
+        at_start=True,
+    ),
+    Job(
+        "expire_source_history",
+        expire_source_history,
+        Cron("20 * * * *"),
+        deadline=timedelta(minutes=10),
         grace=timedelta(seconds=1),
         slow_after=timedelta(seconds=30),
     ),

@@ -8,6 +8,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 
 from data.queries import Place
+from data.sources.records import RecordPlace
 from resolvers.errors import BadUserInput
 
 # As Redis numbers the entries of a stream: milliseconds and a count within them.
@@ -15,6 +16,8 @@ LETTER_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 _VERSION = "1"
 _LOG = "log"
+_RECORD = "record"
+_AUDIT = "audit"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -56,16 +59,53 @@ def place_of(cursor: str, argument: str = "after") -> Place:
 
 def log_cursor_of(position: int) -> str:
     """The cursor of a place in the admin log."""
-    return urlsafe_b64encode(f"{_VERSION}:{_LOG}:{position}".encode()).decode().rstrip("=")
+    return _numbered(_LOG, position)
 
 
 def log_position_of(cursor: str, argument: str = "after") -> int:
     """The position that a cursor of the admin log names; raises `BadUserInput`."""
+    return _number_of(_LOG, cursor, argument)
+
+
+def audit_cursor_of(audit_id: int) -> str:
+    """The cursor of an audit."""
+    return _numbered(_AUDIT, audit_id)
+
+
+def audit_id_of(cursor: str, argument: str = "after") -> int:
+    """The audit that a cursor names; raises `BadUserInput`."""
+    return _number_of(_AUDIT, cursor, argument)
+
+
+def record_cursor_of(place: RecordPlace) -> str:
+    """The cursor of a place in the order of records."""
+    micros = (place.changed_at - _EPOCH) // _MICROSECOND
+    text = f"{_VERSION}:{_RECORD}:{micros}:{place.record_id}"
+    return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def record_place_of(cursor: str, argument: str = "after") -> RecordPlace:
+    """The place that a cursor of records names; raises `BadUserInput`."""
     try:
         text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-        version, kind, position = text.split(":")
-        if (version, kind) != (_VERSION, _LOG) or not 0 <= int(position) < 2**63:
+        version, kind, micros, record_id = text.split(":")
+        if (version, kind) != (_VERSION, _RECORD) or not 0 <= int(record_id) < 2**63:
             raise ValueError(text)
-        return int(position)
+        return RecordPlace(_EPOCH + int(micros) * _MICROSECOND, int(record_id))
+    except (ValueError, binascii.Error, OverflowError):
+        raise BadUserInput(argument, "this is not a cursor that a connection gave") from None
+
+
+def _numbered(kind: str, number: int) -> str:
+    return urlsafe_b64encode(f"{_VERSION}:{kind}:{number}".encode()).decode().rstrip("=")
+
+
+def _number_of(kind: str, cursor: str, argument: str) -> int:
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        version, found, number = text.split(":")
+        if (version, found) != (_VERSION, kind) or not 0 <= int(number) < 2**63:
+            raise ValueError(text)
+        return int(number)
     except (ValueError, binascii.Error):
         raise BadUserInput(argument, "this is not a cursor that a connection gave") from None

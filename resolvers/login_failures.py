@@ -19,6 +19,7 @@ from time import monotonic
 import structlog
 
 from data.admin_log import SERVICE, AdminAction, Entry
+from data.background import Loop, in_background
 from data.postgres.admin_log import record_alone
 from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from telemetry.admin_metrics import LoginMetrics
@@ -137,14 +138,14 @@ class FailureLog:
     ledger: Engine
     clock: Callable[[], datetime]
 
-    async def run(self) -> None:
-        """Write what is due again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(self.failures.pace.sweep)
-            try:
-                await self.write(monotonic())
-            except Exception:
-                log.exception("login.failures.crashed")
+    def sweeping(self) -> Loop:
+        """What writes whatever is due."""
+        return Loop(
+            "login.failures.sweep",
+            lambda: self.write(monotonic()),
+            pause=self.failures.pace.sweep,
+            waits_first=True,
+        )
 
     async def write(self, at: float, *, is_last: bool = False) -> None:
         """Write what is due at a monotonic moment; what cannot be written is counted and let go.
@@ -175,13 +176,10 @@ async def open_login_failures(
     """Where failures are counted; bursts that are under way at the end are written then."""
     failures = LoginFailures(metrics, pace or Pace())
     writing = FailureLog(failures, ledger, clock)
-    running = asyncio.create_task(writing.run(), name="login-failures")
     try:
-        yield failures
+        async with in_background(writing.sweeping()):
+            yield failures
     finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
         with suppress(TimeoutError):
             async with asyncio.timeout(failures.pace.farewell):
                 await writing.write(monotonic(), is_last=True)

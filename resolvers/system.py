@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,6 +16,7 @@ from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
 from data.postgres.feed import feed_state
 from data.postgres.leadership import Leadership
 from data.postgres.reads import Reads
+from data.postgres.sources import all_sources
 from data.rate_limits import RateLimits
 from data.reconciliation import DayDifference, Reconciliation
 from data.redis.client import RedisConnection
@@ -25,10 +27,13 @@ from data.spool.store import Spool
 from data.vault.vault import Vault
 from resolvers.access import require_service_wide
 from resolvers.context import Context
+from resolvers.sources import ShownSource, shown
 
 CHECK_SECONDS = 2.0
 # A refresh is due every quarter of a minute, or after nine times as long as the last one took.
 _VIEW_IS_OLD = timedelta(minutes=10)
+# So many sources are named in a sentence.
+_NAMED = 5
 
 
 class PartStatus(StrEnum):
@@ -72,6 +77,7 @@ class SystemState:
     cache: ResultsState
     queue: QueueFigures | None = None
     reconciliation: tuple[DayDifference, ...] = ()
+    sources: Sequence[ShownSource] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +87,18 @@ class Looks:
     ledger: tuple[Part, int | None]
     replica: tuple[Part, int | None]
     view: Part
+    sources: tuple[Part, Sequence[ShownSource]]
 
 
 async def look(resources: Resources) -> Looks:
     """Ask the databases, each for two seconds at most."""
-    ledger, replica, view = await asyncio.gather(
+    ledger, replica, view, sources = await asyncio.gather(
         _ledger_part("ledger", resources.ledger.writer),
         _replica_part(resources.ledger.reads),
         _view_part(resources),
+        _sources_part(resources),
     )
-    return Looks(ledger, replica, view)
+    return Looks(ledger, replica, view, sources)
 
 
 async def system_state(resources: Resources, looks: Looks | None = None) -> SystemState:
@@ -119,6 +127,7 @@ async def system_state(resources: Resources, looks: Looks | None = None) -> Syst
             view,
             _admin_log_part(resources.admin_log),
             _reconcile_part(resources.reconciliation),
+            looks.sources[0],
             *limits,
         ],
         data_through=through,
@@ -128,6 +137,7 @@ async def system_state(resources: Resources, looks: Looks | None = None) -> Syst
         queue=_queue_figures(resources.queue_store),
         reconciliation=resources.reconciliation.differences,
         cache=resources.results.state,
+        sources=looks.sources[1],
     )
 
 
@@ -196,6 +206,38 @@ async def _view_part(resources: Resources) -> Part:
         minutes = int(behind.total_seconds() / 60)
         return Part("view", PartStatus.DEGRADED, f"{where}; {minutes} minutes behind")
     return Part("view", PartStatus.OK, where)
+
+
+async def _sources_part(resources: Resources) -> tuple[Part, list[ShownSource]]:
+    now = resources.clock()
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            found = await resources.ledger.reads.run(lambda at: all_sources(at, now))
+    except (LedgerUnavailable, LedgerRefused, TimeoutError):
+        return Part("sources", PartStatus.DEGRADED, "sources cannot be read now"), []
+    sources = [shown(stored) for stored in found]
+    left_alone = [
+        one.key for one in sources if one.enabled and one.breaker is not BreakerState.CLOSED
+    ]
+    if not left_alone:
+        count = f"{len(sources)} source(s)" if sources else "none"
+        return Part("sources", PartStatus.OK, count), sources
+    named = ", ".join(left_alone[:_NAMED])
+    more = len(left_alone) - _NAMED
+    detail = f"{len(left_alone)} of {len(sources)} fail again and again: {named}"
+    detail += f" and {more} more" if more > 0 else ""
+    return Part("sources", PartStatus.DEGRADED, f"{detail}; see `audits`"), sources
+
+
+def source_state(source: ShownSource) -> str:
+    """How a source is, in a word or two."""
+    if not source.enabled:
+        return "off"
+    if source.breaker is not BreakerState.CLOSED:
+        return f"breaker {source.breaker.value}"
+    if source.failures:
+        return "failing"
+    return "ok" if source.last_success_at else "new"
 
 
 def _reconcile_part(reconciliation: Reconciliation) -> Part:

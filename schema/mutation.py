@@ -10,10 +10,12 @@ from strawberry import ID, UNSET
 from data.events import MAX_EVENTS_PER_REQUEST
 from data.postgres.keys import NewKey
 from data.postgres.sites import Site as StoredSite
-from resolvers import dead_letters, ingest, invalidation, keys, sites
+from resolvers import dead_letters, ingest, invalidation, keys, sites, source_changes
 from resolvers.dead_letters import MAX_LETTER_IDS
 from resolvers.ingest import Outcome
 from resolvers.invalidation import Invalidated
+from resolvers.source_changes import Refreshed
+from resolvers.sources import MAX_SOURCES, ShownSource
 from schema.arguments import Info, given
 from schema.cache import InvalidateCachePayload
 from schema.directives import Cost, ListSize
@@ -21,6 +23,8 @@ from schema.fields import field
 from schema.ingest import IngestInput, IngestPayload
 from schema.keys import ApiKeyInput, CreatedApiKey
 from schema.sites import Site, SiteInput
+from schema.source_inputs import SourceInput
+from schema.sources import RefreshSourcesPayload, Source
 
 # What a write costs; see decision 12. Events cost by themselves, in their input.
 _WRITE = Cost(weight="100")
@@ -29,6 +33,9 @@ _RECEIPTS = ListSize(
     assumed_size=MAX_EVENTS_PER_REQUEST,
     slicing_arguments=["input.events"],
     sized_fields=["receipts"],
+)
+_REFRESHED = ListSize(
+    assumed_size=MAX_SOURCES, slicing_arguments=["keys"], sized_fields=["sources", "audits"]
 )
 
 
@@ -133,3 +140,49 @@ class Mutation:
         id: Annotated[ID, strawberry.argument("The key's id.")],
     ) -> bool:
         return await keys.revoke_api_key(info.context, id)
+
+    @field(
+        "Change an external source, or make a new one; it is fetched at once. What can be known to "
+        "be wrong is refused. Takes an admin key that is bound to no site.",
+        Source,
+        directives=[_WRITE],
+    )
+    async def save_source(
+        self,
+        info: Info,
+        input: Annotated[SourceInput, strawberry.argument("The source as it is to be.")],
+    ) -> ShownSource:
+        return await source_changes.save(info.context, input.to_source())
+
+    @field(
+        "Delete an external source with its records and audits: true when it is deleted, an error "
+        "where there is none. Takes an admin key that is bound to no site.",
+        directives=[_WRITE],
+    )
+    async def delete_source(
+        self, info: Info, key: Annotated[str, strawberry.argument("The source's key.")]
+    ) -> bool:
+        return await source_changes.delete(info.context, key)
+
+    @field(
+        "Fetch sources now, whenever they are due; one that is under way is not begun again. "
+        "Takes an admin key that is bound to no site.",
+        RefreshSourcesPayload,
+        directives=[_WRITE, _REFRESHED],
+    )
+    async def refresh_sources(
+        self,
+        info: Info,
+        *,
+        keys: Annotated[
+            list[str] | None,
+            strawberry.argument("Which sources; all that are switched on where left out."),
+        ] = UNSET,
+        wait: Annotated[
+            bool,
+            strawberry.argument(
+                "Answer when they are done, or a moment before the operation would time out."
+            ),
+        ] = False,
+    ) -> Refreshed:
+        return await source_changes.refresh(info.context, given(keys), wait=wait)

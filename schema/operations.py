@@ -126,11 +126,12 @@ class Operations:
         meter: Meter | None = None,
     ) -> Context:
         """What the resolvers of one request are given."""
+        now = resources.clock()
         return Context(
             resources=resources,
             caller=caller,
-            now=resources.clock(),
-            loaders=Loaders(resources.columnar, resources.tracing, resources.ledger.reads),
+            now=now,
+            loaders=Loaders(resources.columnar, resources.tracing, resources.ledger.reads, now),
             throttle=self.throttle,
             body_bytes=body_bytes,
             wants_new=wants_new,

@@ -61,6 +61,7 @@ from schema.reports import (
 from schema.retention import Options, Periods, RetentionReport, retention_asked
 from schema.scalars import uuid_of
 from schema.sites import Site
+from schema.source_query import SourceQuery
 from schema.system import System
 
 # What asking a store costs, and what is at hand in the process: see decision 12.
@@ -93,7 +94,7 @@ _PARTS = ListSize(assumed_size=_MAX_PARTS, sized_fields=["parts"])
 
 
 @strawberry.type
-class Query:
+class Query(SourceQuery):
     """What can be asked. Every question is about one site; a key of one site need not say which."""
 
     @field(

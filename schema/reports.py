@@ -124,6 +124,14 @@ class ReportMeta:
     )
 
 
+@strawberry.type
+class SummaryMeta:
+    """What a summary rests on."""
+
+    computed_at: datetime = strawberry.field(description="When the summary was computed.")
+    cache: CacheStatus = strawberry.field(description="Whether it was kept from before.")
+
+
 @strawberry.interface
 class Report:
     """An answer that says what it rests on."""

@@ -8,12 +8,14 @@ import strawberry
 from strawberry import ID
 
 from data.reconciliation import MAX_DAYS, DayDifference
+from resolvers.sources import MAX_SOURCES
 from resolvers.system import PartStatus, QueueFigures, SystemState
 from schema.cache import ResultCache
 from schema.directives import ListSize
 from schema.enums import describe_enum
 from schema.fields import field
 from schema.scalars import BigInt
+from schema.sources import Source
 
 describe_enum(
     PartStatus,
@@ -123,6 +125,11 @@ class System:
     )
     cache: ResultCache = strawberry.field(
         description="Results of reports that the process which answers keeps."
+    )
+
+    sources: list[Source] = strawberry.field(
+        description="Every external source, in order of key; none while the ledger is down.",
+        directives=[ListSize(assumed_size=MAX_SOURCES)],
     )
 
     @field("How the service is: as its worst part is.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 from asyncio import to_thread
 from collections.abc import Mapping
 
@@ -11,13 +10,10 @@ from msgspec.structs import replace
 from starlette.types import Message, Receive
 
 from data.events import MAX_BODY_BYTES
+from data.inflating import CutOff, Inflater, NotCompressed, TooManyMembers
 from server.negotiation import takes_gzip
 from server.responses import Answer
 
-_GZIP = 16 + zlib.MAX_WBITS
-# Each member of a gzip body costs a copy of all that is behind it, so that 5 MiB of empty ones,
-# 20 bytes each, would take half a minute. Clients make one, or a few.
-_MAX_MEMBERS = 16
 # A body below this fits into a packet or two anyway.
 COMPRESSED_BYTES = 1_024
 # From here on compressing would hold up all other requests for some milliseconds.
@@ -76,21 +72,21 @@ async def _receive_all(receive: Receive, message: Message) -> bytes:
 
 def _gunzip(body: bytes) -> bytes:
     """Decompressed; stops as soon as it gets too large, whatever the compressed size."""
+    inflater = Inflater()
     parts: list[bytes] = []
     room = MAX_BODY_BYTES
     try:
-        while body:
-            if len(parts) == _MAX_MEMBERS:
-                raise BodyProblem(400, "the gzip body has too many members; compress it as one")
-            member = zlib.decompressobj(_GZIP)
-            parts.append(member.decompress(body, room + 1))
-            room -= len(parts[-1])
+        for piece in inflater.pieces(body, MAX_BODY_BYTES + 1):
+            parts.append(piece)
+            room -= len(piece)
             if room < 0:
                 raise BodyProblem(413, _TOO_LARGE)
-            if not member.eof:
-                raise BodyProblem(400, "the gzip body is cut off")
-            body = member.unused_data
-    except zlib.error:
+        inflater.finish()
+    except TooManyMembers:
+        raise BodyProblem(400, "the gzip body has too many members; compress it as one") from None
+    except CutOff:
+        raise BodyProblem(400, "the gzip body is cut off") from None
+    except NotCompressed:
         raise BodyProblem(
             400, "the body is not gzip, though its content encoding says so"
         ) from None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
 import structlog
 from starlette.types import Message, Send
 
+from data.background import Loop, in_background
 from data.resources import Resources
 from resolvers.access import authenticate
 from resolvers.context import Caller
@@ -151,15 +152,13 @@ class Connections:
         for connection in tuple(self._open):
             connection.end(Leaving())
 
-    async def run(self) -> None:
-        """Look after connections until cancelled."""
-        while True:
-            await asyncio.sleep(self.pace.sweep)
-            try:
-                self._end_stalled(monotonic())
-                await self._recheck(monotonic())
-            except Exception:
-                log.exception("connections.sweep.failed")
+    def sweeping(self) -> Loop:
+        """What looks after connections."""
+        return Loop("connections.sweep", self._sweep, pause=self.pace.sweep, waits_first=True)
+
+    async def _sweep(self) -> None:
+        self._end_stalled(monotonic())
+        await self._recheck(monotonic())
 
     def _end_stalled(self, at: float) -> None:
         for connection in tuple(self._open):
@@ -194,11 +193,8 @@ async def open_connections(
 ) -> AsyncIterator[Connections]:
     """The connections of a service, looked after; whoever is still there at the end is ended."""
     connections = Connections(resources, pace or Pace())
-    sweeping = asyncio.create_task(connections.run(), name="connections")
     try:
-        yield connections
+        async with in_background(connections.sweeping()):
+            yield connections
     finally:
-        sweeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeping
         connections.end_all()

@@ -20,6 +20,7 @@ from resolvers.system import (
     SystemState,
     look,
     queue_takes,
+    source_state,
     system_state,
 )
 from server.addresses import client_address, is_near
@@ -88,6 +89,7 @@ class HealthPage:
             body |= {
                 "leader": resources.leadership.leader,
                 "scheduler": f"failing: {', '.join(failing)}" if failing else "ok",
+                "sources": {source.key: source_state(source) for source in state.sources},
                 "data_through": state.data_through.isoformat() if state.data_through else None,
                 "details": {part.name: part.detail for part in state.parts},
             }

@@ -31,6 +31,7 @@ from data.redis.documents import SharedPersistedQueries
 from data.redis.limits import SharedWindows
 from data.redis.results import RedisResults
 from data.redis.wakeups import open_wakeups
+from data.refresher import Refresher, RefreshRules, open_refresher
 from data.resources import Resources
 from data.result_history import drop_unknown
 from data.results import Results, open_results
@@ -39,6 +40,7 @@ from data.slots import take_slot
 from jobs.runner import JobRunner, open_jobs
 from jobs.table import JOBS, REPLICA_JOBS
 from server.clock import utc_now
+from server.declared_sources import declare_sources
 from server.production import require_fit_urls
 from server.secrets import open_secrets
 from server.settings import Settings
@@ -145,6 +147,7 @@ async def open_resources(
         # At hand from the start: events are taken by them also while the ledger is away.
         await directory.sites()
         await salts.salt(utc_now())
+        await declare_sources(settings.sources_file, ledger.writer, directory, secrets, utc_now())
         resources = Resources(
             ledger=ledger,
             leadership=leadership,
@@ -159,6 +162,7 @@ async def open_resources(
             reconciliation=Reconciliation(follower, metrics.reconcile, Comparison(ledger.reads)),
             live=live,
             salts=salts,
+            refresher=await _enter_refresher(stack, settings, ledger, secrets, metrics),
             persisted=(
                 SharedPersistedQueries(redis, metrics.persisted)
                 if redis
@@ -187,6 +191,20 @@ async def open_resources(
 
 async def _enter_redis(stack: AsyncExitStack, url: str, metrics: Metrics) -> RedisConnection | None:
     return await stack.enter_async_context(open_redis(url, metrics.redis)) if url else None
+
+
+async def _enter_refresher(
+    stack: AsyncExitStack, settings: Settings, ledger: Ledger, secrets: Secrets, metrics: Metrics
+) -> Refresher:
+    rules = RefreshRules(
+        allow_private=settings.outbound_allow_private,
+        keep_changes=timedelta(days=settings.source_history_days),
+        keep_audits=timedelta(days=settings.source_audit_days),
+    )
+    # With connections of its own, so that ingest never waits for one that a refresh has.
+    return await stack.enter_async_context(
+        open_refresher(ledger.writer_login, secrets, metrics.sources, utc_now, rules)
+    )
 
 
 async def _enter_results(

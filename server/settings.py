@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     rate_limit_requests: int = Field(default=0, ge=0, le=_INT)
     rate_limit_ingest_requests: int = Field(default=0, ge=0, le=_INT)
     rate_limit_window_seconds: int = Field(default=60, ge=1, le=86_400)
+    sources_file: str = ""
+    outbound_allow_private: bool = False
+    source_history_days: int = Field(default=30, ge=1, le=36_500)
+    source_audit_days: int = Field(default=90, ge=1, le=36_500)
     log_level: str = "INFO"
     otel_exporter_otlp_endpoint: str = ""
     vault_token: str = Field(default="", repr=False)

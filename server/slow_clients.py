@@ -6,7 +6,6 @@ task looks at all connections now and then, so that no request pays for a timer 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import monotonic
@@ -16,6 +15,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
+from data.background import Loop
 from server.headers import OF_API
 from server.joined_writes import JoinedWrites
 from server.responses import encode_json
@@ -136,12 +136,12 @@ class SlowClients:
         connection.end(closing_answer(408, "REQUEST_TIMEOUT", message))
 
 
-async def end_slow_clients(state: ServerState, seconds: float, metrics: HttpMetrics) -> None:
-    """Look after the connections of a server until cancelled."""
+def ending_slow_clients(state: ServerState, seconds: float, metrics: HttpMetrics) -> Loop:
+    """What looks after the connections of a server."""
     clients = SlowClients(seconds, metrics)
-    while True:
-        await asyncio.sleep(min(_LOOK_SECONDS, seconds / 4))
-        try:
-            clients.look(tuple(state.connections), monotonic())
-        except Exception:
-            log.exception("http.slow_clients.failed")
+
+    async def look() -> None:
+        clients.look(tuple(state.connections), monotonic())
+
+    pause = min(_LOOK_SECONDS, seconds / 4)
+    return Loop("http.slow_clients", look, pause=pause, waits_first=True)

@@ -1,7 +1,8 @@
 """The metric catalogue: everything that the service measures about itself, declared once.
 
 Names are `footfall_<area>_<noun>_<unit>`. Labels come from closed sets or from names in our own
-code (a route's template, a query's function, a job), never from a site, a user or an address.
+code (a route's template, a query's function, a job), or are keys of sources, which an operator
+names; never from a site, a user or an address.
 Where a set is closed the children exist from the start: they cost no look-up on the hot path, and a
 rate sees the very first failure, because the series was there with 0 before.
 """
@@ -28,6 +29,7 @@ from telemetry.columnar_metrics import FollowMetrics, StoreMetrics
 from telemetry.ledger_metrics import LeaderMetrics, ReplicaMetrics
 from telemetry.queue_metrics import QueueMetrics, WorkerMetrics
 from telemetry.rate_limits import RateLimitMetrics
+from telemetry.source_metrics import SourceMetrics
 from telemetry.spool_metrics import LedgerMetrics, SpoolMetrics
 from telemetry.tallies import Spread, Spreads, Tallies, Tally
 from telemetry.vault_metrics import VaultMetrics
@@ -305,6 +307,7 @@ class Metrics:
     leader: LeaderMetrics
     admin_log: AdminLogMetrics
     login: LoginMetrics
+    sources: SourceMetrics
 
     @classmethod
     def create(cls) -> "Metrics":
@@ -337,6 +340,7 @@ class Metrics:
             leader=LeaderMetrics(registry),
             admin_log=AdminLogMetrics(registry),
             login=LoginMetrics(registry),
+            sources=SourceMetrics(registry),
         )
 
     def render(self) -> tuple[bytes, str]:

@@ -12,6 +12,8 @@ pytest_plugins = [
     "tests.fixtures.app",
     "tests.fixtures.redis",
     "tests.fixtures.s3",
+    "tests.fixtures.source_server",
+    "tests.fixtures.sourced",
     "tests.fixtures.standby",
     "tests.fixtures.guarded_postgres",
     "tests.fixtures.vault",

@@ -7,15 +7,28 @@ the metadata service of a cloud, which hands out credentials, or a database with
 from __future__ import annotations
 
 import asyncio
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from socket import EAI_AGAIN, SOCK_STREAM, gaierror
 
 from data.outbound.failures import OutboundFailed
 
 # IPv4 in IPv6: a gateway of this network turns them back, so what counts is what is inside.
 _NAT64 = IPv6Network("64:ff9b::/96")
-# Metadata services on addresses that look public.
-_METADATA = frozenset({IPv4Address("168.63.129.16")})
+# All that the public internet has of IPv6.
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+# What `is_global` takes for public, at least in some versions of Python.
+_NOT_PUBLIC = tuple(
+    map(
+        ip_network,
+        (
+            "168.63.129.16/32",  # the metadata service of Azure
+            "192.0.0.0/24",  # protocols; the metadata service of Oracle
+            "192.88.99.0/24",  # relays of 6to4
+            "2001::/23",  # protocols; Teredo, which has IPv4 addresses inside
+            "3fff::/20",  # documentation
+        ),
+    )
+)
 
 
 class AddressRefused(OutboundFailed):
@@ -87,9 +100,9 @@ def _inside(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
-    if address in _METADATA or not address.is_global:
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
-    if isinstance(address, IPv6Address) and address.is_site_local:
+    if any(address.version == one.version and address in one for one in _NOT_PUBLIC):
         return False
-    # `is_global` holds for some of these.
-    return not (address.is_multicast or address.is_reserved or address.is_unspecified)
+    # Some multicast and reserved addresses are global, too.
+    return address.is_global and not (address.is_multicast or address.is_reserved)

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import ARRAY, DateTime, Text, Update, func, literal, or_, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from data.background import Loop, in_background
 from data.postgres.engine import LedgerRefused, LedgerUnavailable, transaction
 from data.postgres.tables import api_keys
 
@@ -54,16 +55,12 @@ class KeyUses:
             raise
         return len(noted)
 
-    async def run(self, every: float) -> None:
-        """Write every so many seconds, until cancelled."""
-        while True:
-            await asyncio.sleep(every)
-            try:
-                await self.flush()
-            except (LedgerUnavailable, LedgerRefused) as error:
-                log.info("keys.uses.kept", reason=str(error))
-            except Exception:
-                log.exception("keys.uses.failed")
+    async def flush_if_possible(self) -> None:
+        """Write what was noted, or keep it for the next time."""
+        try:
+            await self.flush()
+        except (LedgerUnavailable, LedgerRefused) as error:
+            log.info("keys.uses.kept", reason=str(error))
 
 
 def _written(noted: list[tuple[str, datetime]]) -> Update:
@@ -92,12 +89,11 @@ async def open_key_uses(
 ) -> AsyncIterator[KeyUses]:
     """Uses of keys, written by themselves, and a last time when the block is left."""
     uses = KeyUses(engine)
-    running = asyncio.create_task(uses.run(every), name="key-uses")
+    writing = Loop("keys.uses", uses.flush_if_possible, pause=every, waits_first=True)
     try:
-        yield uses
+        async with in_background(writing):
+            yield uses
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
         try:
             async with asyncio.timeout(_LAST_SECONDS):
                 await uses.flush()

@@ -20,6 +20,7 @@ import asyncpg
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from data.background import Loop, in_background
 from data.postgres.engine import (
     LedgerUnavailable,
     Login,
@@ -105,15 +106,8 @@ class Leadership:
             await self._look()
         return self._leads
 
-    async def watch(self) -> None:
-        """Stay the leader, or try to become it, until cancelled."""
-        while True:
-            await asyncio.sleep(self.pace.look_every)
-            async with self._turn:
-                await self._look()
-
-    async def start(self) -> None:
-        """Try for the first time."""
+    async def look(self) -> None:
+        """Stay the leader, or try to become it."""
         async with self._turn:
             await self._look()
 
@@ -205,11 +199,10 @@ async def open_leadership(
     pace, name = pace or LeaderPace(), name or process_name()
     async with open_engine(leader_login(writer, pace, name)) as engine:
         leadership = Leadership(engine, metrics, pace, name)
-        await leadership.start()
-        watching = asyncio.create_task(leadership.watch(), name="leadership")
+        await leadership.look()
+        watch = Loop("leader.look", leadership.look, pause=pace.look_every, waits_first=True)
         try:
-            yield leadership
+            async with in_background(watch):
+                yield leadership
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
             await leadership.close()

@@ -16,6 +16,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from data.background import Loop, in_background
 from data.events import Event, Rejection
 from data.postgres.append import Append, Appended
 from data.postgres.engine import LedgerRefused, LedgerUnavailable, driver_connection
@@ -49,6 +50,7 @@ class Lookout:
     _answers: asyncio.Event = field(default_factory=asyncio.Event)
     _doubted: asyncio.Event = field(default_factory=asyncio.Event)
     _reason: str = ""
+    _is_told: bool = False
     _back_at: float = -1e9
     _away_since: float = 0.0
 
@@ -113,23 +115,25 @@ class Lookout:
         self._answers.clear()
         self._doubted.set()
 
-    async def watch(self) -> None:
-        """Bring the ledger back into use after each failure, until cancelled."""
-        while True:
-            await self._doubted.wait()
-            is_told = False
-            while not await self._looks_well():
-                if not is_told:
-                    log.warning("ledger.gone", reason=self._reason)
-                    is_told = True
-                await asyncio.sleep(self.pace.look_seconds)
-            if is_told:
-                log.warning("ledger.back", seconds=round(monotonic() - self._away_since, 1))
-            self._back_at = monotonic()
-            self._doubted.clear()
-            self._answers.set()
-            # One that answers and yet fails is not asked by every request.
-            await asyncio.sleep(self.pace.look_seconds)
+    def watch(self) -> Loop:
+        """What brings the ledger back into use after each failure."""
+        # The pause: one that answers and yet fails is not asked by every request.
+        return Loop("ledger.lookout", self._bring_back, pause=self.pace.look_seconds)
+
+    async def _bring_back(self) -> None:
+        """Wait for a failure, then until the ledger looks well."""
+        await self._doubted.wait()
+        if not await self._looks_well():
+            if not self._is_told:
+                log.warning("ledger.gone", reason=self._reason)
+                self._is_told = True
+            return
+        if self._is_told:
+            log.warning("ledger.back", seconds=round(monotonic() - self._away_since, 1))
+            self._is_told = False
+        self._back_at = monotonic()
+        self._doubted.clear()
+        self._answers.set()
 
     async def _looks_well(self) -> bool:
         try:
@@ -159,9 +163,5 @@ async def require_writable(engine: AsyncEngine) -> None:
 @asynccontextmanager
 async def looking_out(lookout: Lookout) -> AsyncIterator[Lookout]:
     """The lookout at work, until the block is left."""
-    watching = asyncio.create_task(lookout.watch(), name="ledger-lookout")
-    try:
+    async with in_background(lookout.watch()):
         yield lookout
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)

@@ -23,6 +23,7 @@ import structlog
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from data.background import Loop, in_background
 from data.breaker import Breaker, BreakerState
 from data.postgres.engine import LedgerUnavailable, StatementFailed, StatementGivenUp
 from data.postgres.standby import StandbyState, standby_state
@@ -170,15 +171,19 @@ class Replica:
         elif was_lagging and not self.is_lagging:
             log.warning("replica.caught_up", seconds=round(state.lag, 1))
 
-    async def watch(self) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            is_closed = self.breaker.state is BreakerState.CLOSED
-            await asyncio.sleep(self.pace.look_every if is_closed else self.pace.try_every)
-            try:
-                await self.look()
-            except Exception:
-                log.exception("replica.look.failed")
+    def watch(self) -> Loop:
+        """The looks that follow the first one."""
+        return Loop(
+            "replica.look",
+            self.look,
+            pause=self._until_next_look,
+            retry=self.pace.try_every,
+            waits_first=True,
+        )
+
+    def _until_next_look(self) -> float:
+        is_closed = self.breaker.state is BreakerState.CLOSED
+        return self.pace.look_every if is_closed else self.pace.try_every
 
 
 @dataclass(slots=True)
@@ -273,9 +278,5 @@ async def open_reads(reads: Reads) -> AsyncIterator[Reads]:
         yield reads
         return
     await replica.look()
-    watching = asyncio.create_task(replica.watch(), name="replica-watch")
-    try:
+    async with in_background(replica.watch()):
         yield reads
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)

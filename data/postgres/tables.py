@@ -20,11 +20,18 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
 _text_c = Text(collation="C")
 _instant = DateTime(timezone=True)
+
+
+def _of_source() -> ForeignKey:
+    return ForeignKey("sources.source_key", ondelete="CASCADE")
+
 
 ledger = Table(
     "ledger",
@@ -173,4 +180,96 @@ admin_log = Table(
     Column("hash", _text_c, nullable=False),
     Index("ix_admin_log_site_id", "site_id", "position"),
     Index("ix_admin_log_action", "action", "position"),
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("source_key", _text_c, primary_key=True),
+    Column("site_id", _text_c, ForeignKey("sites.site_id")),
+    Column("definition", JSONB, nullable=False),
+    Column("is_declared", Boolean, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default="1"),
+    Column("created_at", _instant, nullable=False),
+    Column("updated_at", _instant, nullable=False),
+)
+
+source_states = Table(
+    "source_states",
+    metadata,
+    Column("source_key", _text_c, _of_source(), primary_key=True),
+    Column("refresh_id", BigInteger, nullable=False, server_default="0"),
+    Column("held_until", _instant),
+    Column("held_by", Text),
+    Column("started_at", _instant),
+    Column("progress", JSONB),
+    Column("next_attempt_at", _instant, nullable=False),
+    Column("last_success_at", _instant),
+    Column("last_failure_at", _instant),
+    Column("last_complete_at", _instant),
+    Column("records", BigInteger, nullable=False, server_default="0"),
+    Column("breaker", Text, nullable=False, server_default="closed"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("opened_at", _instant),
+    Column("validators", JSONB),
+    Column("validators_version", BigInteger),
+    Index("ix_source_states_next_attempt_at", "next_attempt_at"),
+)
+
+source_records = Table(
+    "source_records",
+    metadata,
+    Column("record_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("source_key", _text_c, _of_source(), nullable=False),
+    Column("external_id", _text_c, nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("content_hash", LargeBinary, nullable=False),
+    Column("first_seen_at", _instant, nullable=False),
+    Column("seen_at", _instant, nullable=False),
+    Column("changed_at", _instant, nullable=False),
+    Column("vanished_at", _instant),
+    UniqueConstraint("source_key", "external_id"),
+    Index("ix_source_records_changed_at", "changed_at", "record_id"),
+    Index("ix_source_records_source_key", "source_key", "changed_at", "record_id"),
+)
+
+source_changes = Table(
+    "source_changes",
+    metadata,
+    Column("change_id", BigInteger, Identity(always=True), primary_key=True),
+    Column(
+        "record_id",
+        BigInteger,
+        ForeignKey("source_records.record_id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("at", _instant, nullable=False),
+    Column("kind", _text_c, nullable=False),
+    Column("data", JSON),
+    Index("ix_source_changes_record_id", "record_id", "change_id"),
+    Index("ix_source_changes_at", "at"),
+)
+
+source_audits = Table(
+    "source_audits",
+    metadata,
+    Column("audit_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("source_key", _text_c, _of_source(), nullable=False),
+    Column("refresh_id", BigInteger, nullable=False),
+    Column("started_at", _instant, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("pages", Integer, nullable=False),
+    Column("outcome", _text_c, nullable=False),
+    Column("http_status", Integer),
+    Column("is_complete", Boolean, nullable=False),
+    Column("seen", Integer, nullable=False),
+    Column("added", Integer, nullable=False),
+    Column("changed", Integer, nullable=False),
+    Column("vanished", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("error", Text),
+    Index("ix_source_audits_source_key", "source_key", "audit_id"),
+    Index("ix_source_audits_started_at", "started_at"),
+    Index("ix_source_audits_troubled", "audit_id", postgresql_where=text("outcome <> 'SUCCESS'")),
 )

@@ -25,6 +25,7 @@ from redis.exceptions import ConnectionError as ConnectionFailed
 from redis.exceptions import InvalidResponse, ResponseError
 from redis.exceptions import TimeoutError as AnswerLate
 
+from data.background import Loop, in_background
 from telemetry.metrics import RedisMetrics
 
 log = structlog.get_logger()
@@ -192,17 +193,20 @@ class RedisConnection:
             await _close(probe)
         return False
 
-    async def watch(self) -> None:
-        """Bring Redis back into use after each failure, until cancelled."""
-        while True:
-            await self._doubted.wait()
-            # One broken connection is no outage, unless it has become a habit.
-            if monotonic() - self._back_at < self.pace.look_seconds:
-                await asyncio.sleep(self.pace.look_seconds)
-            await self._drop_connections()
-            if not await self.look():
-                await self._wait_for_it()
-            self._come_back()
+    def watch(self) -> Loop:
+        """What brings Redis back into use after each failure."""
+        return Loop("redis.watch", self._bring_back, pause=0, retry=self.pace.look_seconds)
+
+    async def _bring_back(self) -> None:
+        """Wait for a failure, then until Redis answers."""
+        await self._doubted.wait()
+        # One broken connection is no outage, unless it has become a habit.
+        if monotonic() - self._back_at < self.pace.look_seconds:
+            await asyncio.sleep(self.pace.look_seconds)
+        await self._drop_connections()
+        if not await self.look():
+            await self._wait_for_it()
+        self._come_back()
 
     async def _wait_for_it(self) -> None:
         began = monotonic()
@@ -273,10 +277,8 @@ async def open_redis(
     """
     connection = RedisConnection(metrics, pace or RedisPace(), _connection_arguments(url))
     await connection.start()
-    watching = asyncio.create_task(connection.watch(), name="redis-watch")
     try:
-        yield connection
+        async with in_background(connection.watch()):
+            yield connection
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
         await connection.close()

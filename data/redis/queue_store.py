@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from data.background import Lane, in_background
 from data.events import Event, Rejection
 from data.intake import Store, StoreAway, StoreFull, Taken
 from data.redis.client import RedisRefused, RedisUnavailable
@@ -100,8 +101,11 @@ class QueueStore:
         self.metrics.appended["unavailable"].inc(count)
         return StoreAway(reason, is_unknown=is_unknown)
 
-    async def run_lane(self) -> None:
-        """Queue group after group, until the store closes and all are queued."""
+    def lane(self) -> Lane:
+        """What queues group after group, until the store closes and all are queued."""
+        return Lane("queue.append", self._run_lane, may_end=lambda: self._is_closing)
+
+    async def _run_lane(self) -> None:
         while True:
             while not self._waiting:
                 if self._is_closing:
@@ -112,9 +116,8 @@ class QueueStore:
             try:
                 await self._append(group)
             except Exception as error:
-                # A lane that ends would strand all to come.
-                log.exception("queue.append.failed")
                 _fail(group, StoreAway(f"the queue was cut off: {error!r}", is_unknown=True))
+                raise
             except asyncio.CancelledError:
                 _fail(group, StoreAway("the service was stopped", is_unknown=True))
                 raise
@@ -153,14 +156,17 @@ class QueueStore:
             if not request.answer.done():
                 request.answer.set_result(None)
 
-    async def close(self, lane: asyncio.Task[None], watching: asyncio.Task[None]) -> None:
+    async def drain(self, lanes: Sequence[asyncio.Task[None]]) -> None:
         """Take nothing more, and return when what was taken is queued or refused."""
         self._is_closing = True
         self._arrived.set()
-        await asyncio.gather(lane, return_exceptions=True)
-        # Before anything is handed over: it may be about to do so, too.
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        await asyncio.gather(*lanes, return_exceptions=True)
+
+    async def let_go(self) -> None:
+        """Have what is held kept by Redis, or by another store where it does not answer.
+
+        The watch must have ended: it may be about to do so, too.
+        """
         try:
             # A Redis that is back may have lost what is held here.
             await self.watch.look()
@@ -199,11 +205,11 @@ async def open_queue_store(
     problem = watch.durability.problem if watch.durability else None
     if must_last and problem:
         raise QueueUnusable(f"{problem}, or set INGEST_MODE=direct")
-    tasks = [
-        asyncio.create_task(store.run_lane(), name="queue-append"),
-        asyncio.create_task(watch.run(), name="queue-watch"),
-    ]
     try:
-        yield store
+        async with in_background(watch.looking()), in_background(store.lane()) as lanes:
+            try:
+                yield store
+            finally:
+                await store.drain(lanes)
     finally:
-        await store.close(*tasks)
+        await store.let_go()

@@ -15,6 +15,7 @@ from time import monotonic
 
 import structlog
 
+from data.background import Loop
 from data.intake import NotTaken, Store
 from data.postgres.engine import LedgerRefused
 from data.redis.client import RedisRefused, RedisUnavailable
@@ -56,34 +57,33 @@ class QueueWatch:
     # Ids of what is held and not in the stream: it is to be queued anew.
     _lost: list[bytes] = field(default_factory=list)
     _problem_told: str | None = None
+    _well_at: float = field(default_factory=monotonic)
+    # Why Redis did not keep what it was given, when it last did not.
+    _reason: str = ""
 
     def __post_init__(self) -> None:
         self.held = Held(self.metrics, self.pace.held_bytes)
 
-    async def run(self) -> None:
-        """Look at the queue over and over, until cancelled.
+    def looking(self) -> Loop:
+        """What looks at the queue over and over."""
+        return Loop("queue.look", self._look_or_rescue, pause=self.pace.look_seconds)
 
-        What is held is committed from here where Redis stays away or does not take it back.
-        """
-        well_at, reason = monotonic(), ""
-        while True:
-            try:
-                if monotonic() - well_at >= self.pace.rescue_seconds:
-                    well_at = monotonic()
-                    await self.hand_over(reason)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self.pace.rescue_seconds):
-                        await self.queue.redis.until_available()
-                await self.look()
-                well_at = monotonic()
-            except RedisRefused as error:
-                reason = str(error)
-                self._tell_problem(f"Redis does not take what it is told: {error}")
-            except RedisUnavailable as error:
-                reason = str(error)  # it is said elsewhere
-            except Exception:
-                log.exception("queue.look.failed")
-            await asyncio.sleep(self.pace.look_seconds)
+    async def _look_or_rescue(self) -> None:
+        """Look once Redis answers; first commit what is held where it has not for too long."""
+        try:
+            if monotonic() - self._well_at >= self.pace.rescue_seconds:
+                self._well_at = monotonic()
+                await self.hand_over(self._reason)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.pace.rescue_seconds):
+                    await self.queue.redis.until_available()
+            await self.look()
+            self._well_at = monotonic()
+        except RedisRefused as error:
+            self._reason = str(error)
+            self._tell_problem(f"Redis does not take what it is told: {error}")
+        except RedisUnavailable as error:
+            self._reason = str(error)  # it is said elsewhere
 
     async def look(self) -> None:
         """Look at the queue once; raises `RedisUnavailable`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 from redis.asyncio.client import PubSub
 
+from data.background import Loop, in_background
 from data.redis.client import RedisConnection, RedisUnavailable
 
 log = structlog.get_logger()
@@ -44,42 +45,51 @@ class Wakeups:
     _sender: bytes = field(default_factory=lambda: token_hex(8).encode())
     _newest: int | None = None
     _committed: asyncio.Event = field(default_factory=asyncio.Event)
+    _pause: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pause = self.pace.least_pause_seconds
 
     def publish(self, position: int) -> None:
         """Say that the ledger has come to this position. Takes no time; may get lost."""
         self._newest = position
         self._committed.set()
 
-    async def send(self) -> None:
-        """Publish what was said last, one message at a time, until cancelled."""
-        while True:
-            await self._committed.wait()
-            self._committed.clear()
-            try:
-                async with self.redis.using() as client:
-                    message = b"%s %d" % (self._sender, self._newest or 0)
-                    await client.publish(self.channel, message)
-            except RedisUnavailable:
-                continue
-            # Commits come in flocks: the newest position speaks for those before it.
-            await asyncio.sleep(self.pace.gather_seconds)
+    def sending(self) -> Loop:
+        """What publishes, one message at a time."""
+        # Commits come in flocks: the newest position speaks for those before it.
+        return Loop("redis.wakeups.send", self._send, pause=self.pace.gather_seconds)
 
-    async def listen(self) -> None:
-        """Wake the follower whenever another process has committed, until cancelled."""
-        pause = self.pace.least_pause_seconds
-        while True:
-            await self.redis.until_available()
-            try:
-                async with self._subscription() as pubsub:
-                    pause = self.pace.least_pause_seconds
-                    # Whatever was said while nobody listened here went unheard.
-                    self.on_wake()
-                    while True:
-                        await self._hear(pubsub)
-            except RedisUnavailable as error:
-                log.debug("redis.wakeups.lost", reason=str(error), pause=pause)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, self.pace.most_pause_seconds)
+    async def _send(self) -> None:
+        """Publish what was said last, as soon as there is something."""
+        await self._committed.wait()
+        self._committed.clear()
+        with suppress(RedisUnavailable):
+            async with self.redis.using() as client:
+                message = b"%s %d" % (self._sender, self._newest or 0)
+                await client.publish(self.channel, message)
+
+    def listening(self) -> Loop:
+        """What wakes the follower whenever another process has committed."""
+        return Loop("redis.wakeups.listen", self._listen, pause=self._next_pause)
+
+    async def _listen(self) -> None:
+        """Subscribe when Redis answers, and listen for as long as it does."""
+        await self.redis.until_available()
+        try:
+            async with self._subscription() as pubsub:
+                self._pause = self.pace.least_pause_seconds
+                # Whatever was said while nobody listened here went unheard.
+                self.on_wake()
+                while True:
+                    await self._hear(pubsub)
+        except RedisUnavailable as error:
+            log.debug("redis.wakeups.lost", reason=str(error), pause=self._pause)
+
+    def _next_pause(self) -> float:
+        pause = self._pause
+        self._pause = min(2 * pause, self.pace.most_pause_seconds)
+        return pause
 
     @asynccontextmanager
     async def _subscription(self) -> AsyncIterator[PubSub]:
@@ -130,13 +140,5 @@ async def open_wakeups(
     another matter that processes tell each other of in the same way.
     """
     wakeups = Wakeups(redis, f"footfall:{ledger_id}:{about}", on_wake, pace or WakeupPace())
-    tasks = [
-        asyncio.create_task(wakeups.send(), name="redis-wakeups-send"),
-        asyncio.create_task(wakeups.listen(), name="redis-wakeups-listen"),
-    ]
-    try:
+    async with in_background(wakeups.sending(), wakeups.listening()):
         yield wakeups
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -21,6 +21,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from data.background import Loop, in_background
 from data.events import Event, Rejection
 from data.postgres.append import Append, Appended
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
@@ -79,19 +80,28 @@ class Drain:
     # What was told of places that fail, so that it is told once.
     _failures: dict[Path, str] = field(default_factory=dict)
 
-    async def run(self) -> None:
-        """Drain whatever is there or comes, until cancelled."""
-        while True:
-            self._is_idle.clear()
-            if not await self._attempt(self.spool.folder.parent, self.drain()):
-                await asyncio.sleep(self.pace.longest_wait_seconds)
-                continue
-            self._tell_end()
-            if self.spool.held_bytes == 0:
-                self._is_idle.set()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.pace.look_seconds):
-                    await self.spool.holds.wait()
+    def going_on(self) -> Loop:
+        """What drains whatever is there or comes."""
+        return Loop(
+            "spool.drain",
+            self._drain_and_wait,
+            pause=0,
+            retry=self.pace.longest_wait_seconds,
+            expected=(OSError,),
+        )
+
+    async def _drain_and_wait(self) -> None:
+        """Drain once, and wait until there may be more to drain."""
+        self._is_idle.clear()
+        if not await self.drain():
+            await asyncio.sleep(self.pace.longest_wait_seconds)
+            return
+        self._tell_end()
+        if self.spool.held_bytes == 0:
+            self._is_idle.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.pace.look_seconds):
+                await self.spool.holds.wait()
 
     def _tell_end(self) -> None:
         if self._drained:
@@ -121,7 +131,7 @@ class Drain:
         """Whether the work on a file or a folder was done; a failure is told once."""
         try:
             is_done = await work
-        except Exception as error:  # noqa: BLE001 - draining must outlive any failure
+        except Exception as error:  # noqa: BLE001 - one place keeps no other from being drained
             self._tell_failure(place, error)
             return False
         self._failures.pop(place, None)
@@ -265,10 +275,8 @@ def _next_batch(content: bytes, place: int, pace: DrainPace) -> _Batch | None:
 @asynccontextmanager
 async def draining(drain: Drain) -> AsyncIterator[Drain]:
     """The drain at work, until the block is left; then it has a moment to finish."""
-    running = asyncio.create_task(drain.run(), name="spool-drain")
-    try:
-        yield drain
-    finally:
-        await drain.farewell()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+    async with in_background(drain.going_on()):
+        try:
+            yield drain
+        finally:
+            await drain.farewell()

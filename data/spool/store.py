@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import structlog
 
+from data.background import Lane, Loop, in_background
 from data.events import Event, Rejection
 from data.intake import StoreAway, StoreFull, Taken
 from data.postgres.engine import LedgerRefused
@@ -161,8 +162,11 @@ class Spool:
         """What work on the spool's files gives; one such work at a time."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def run(self) -> None:
-        """Bring group after group to the disk, until the spool closes."""
+    def writing(self) -> Lane:
+        """What brings group after group to the disk, until the spool closes."""
+        return Lane("spool.writer", self._run, may_end=lambda: self._closing)
+
+    async def _run(self) -> None:
         while True:
             while not self._waiting:
                 if self._closing:
@@ -225,28 +229,31 @@ class Spool:
         held = sum(segment.stat().st_size for segment in segments)
         return held, _made_at(segments[0], self.clock) if segments else None
 
-    async def watch_disk(self) -> None:
-        """See, after a failure, when the disk works again, until cancelled."""
-        while True:
-            await asyncio.sleep(self.limits.look_seconds)
-            if self._failure is None:
-                continue
-            try:
-                await self.in_thread(partial(_try_disk, self.folder))
-            except OSError as error:
-                self._failure = error.strerror or repr(error)
-            else:
-                log.warning("spool.write.works", folder=str(self.folder))
-                self._failure = None
+    def watching(self) -> Loop:
+        """What sees, after a failure, when the disk works again."""
+        return Loop(
+            "spool.disk", self._look_at_disk, pause=self.limits.look_seconds, waits_first=True
+        )
+
+    async def _look_at_disk(self) -> None:
+        if self._failure is None:
+            return
+        try:
+            await self.in_thread(partial(_try_disk, self.folder))
+        except OSError as error:
+            self._failure = error.strerror or repr(error)
+        else:
+            log.warning("spool.write.works", folder=str(self.folder))
+            self._failure = None
 
     def _age(self) -> float:
         return (self.clock() - self._oldest).total_seconds() if self._oldest else 0.0
 
-    async def close(self, writing: asyncio.Task[None]) -> None:
+    async def close(self, writing: Sequence[asyncio.Task[None]]) -> None:
         """Take nothing more, and return when what was taken is on the disk."""
         self._closing = True
         self._arrived.set()
-        await asyncio.gather(writing, return_exceptions=True)
+        await asyncio.gather(*writing, return_exceptions=True)
         self._thread.submit(self.writer.seal)
         self._thread.shutdown()
 
@@ -283,11 +290,9 @@ async def open_spool(
     with take_slot(root) as folder:
         spool = Spool(folder, limits, clock, metrics)
         await spool.take_stock()
-        writing = asyncio.create_task(spool.run(), name="spool-writer")
-        watching = asyncio.create_task(spool.watch_disk(), name="spool-disk")
-        try:
-            yield spool
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-            await spool.close(writing)
+        async with in_background(spool.writing()) as writing:
+            try:
+                async with in_background(spool.watching()):
+                    yield spool
+            finally:
+                await spool.close(writing)

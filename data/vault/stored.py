@@ -15,7 +15,8 @@ import structlog
 
 from data.credentials import Credential, Target
 from data.secret_errors import SecretsUnreadable
-from data.secrets import ServiceKeys, check_name, fresh_keys, missing, parse_keys
+from data.secret_names import check_name
+from data.secrets import ServiceKeys, fresh_keys, missing, parse_keys
 from data.vault.client import VaultClient, VaultRefused
 
 log = structlog.get_logger()

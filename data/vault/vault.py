@@ -22,6 +22,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from data.background import Loop, in_background
 from data.credentials import Credential, Credentials, Target
 from data.secret_errors import SecretsUnreadable
 from data.secrets import Secrets, ServiceKeys
@@ -142,8 +143,13 @@ class Vault(Secrets):
         if self._user is not None:
             await self._user.obtain(self._token.serial)
 
-    async def keep(self) -> None:
-        """Renew, replace and read again whatever is due, until cancelled."""
+    def keeping(self) -> Loop:
+        """What renews, replaces and reads again whatever is due."""
+        # Whatever fails, leases go on ending: without this they would all run out.
+        return Loop("vault.keep", self._keep, pause=0, retry=self._pace.longest_wait_seconds)
+
+    async def _keep(self) -> None:
+        """Wait until something is due, and look after it."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type((VaultUnavailable, SecretsUnreadable)),
             wait=wait_exponential_jitter(
@@ -151,18 +157,12 @@ class Vault(Secrets):
             ),
             before_sleep=self._note_trouble,
         )
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(_SHORTEST_WAIT, self._due_in())):
-                    await self._wake.wait()
-            self._wake.clear()
-            try:
-                await retrying(self._look_after)
-                self._note_success()
-            except Exception:
-                # Whatever it was, leases go on ending: without this task they would all run out.
-                log.exception("vault.keep.failed")
-                await asyncio.sleep(self._pace.longest_wait_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(_SHORTEST_WAIT, self._due_in())):
+                await self._wake.wait()
+        self._wake.clear()
+        await retrying(self._look_after)
+        self._note_success()
 
     def _due_in(self) -> float:
         dues = [self._token.due_in, self._read_at + self._pace.read_seconds - monotonic()]
@@ -280,12 +280,8 @@ async def open_vault(
     vault = Vault(client, login, clock, metrics, pace)
     try:
         await vault.start()
-        keeping = asyncio.create_task(vault.keep(), name="vault-keep")
-        try:
+        async with in_background(vault.keeping()):
             yield vault
-        finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
     finally:
         await vault.give_back()
         client.close()

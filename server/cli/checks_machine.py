@@ -7,9 +7,11 @@ import platform
 import shutil
 import stat
 import sys
+from pathlib import Path
 
 from data.secret_errors import SecretsUnreadable
 from data.secrets import load_secrets
+from data.sources.declared import DeclarationInvalid, read_declared
 from server.cli.checks import Check, Status, problem_of
 from server.cli.failures import CommandFailed
 from server.cli.serve import listening
@@ -22,8 +24,25 @@ _TIGHT, _SCARCE = 5 * _GB, _GB // 2
 
 
 def machine_checks(settings: Settings) -> list[Check]:
-    """Python, FOOTFALL_HOME, the secrets file, the port, and what production does not bear."""
-    return [_python(), *_home(settings), _port(settings), *_production(settings)]
+    """Python, FOOTFALL_HOME, files of secrets and sources, the port, what production won't bear."""
+    return [
+        _python(),
+        *_home(settings),
+        _port(settings),
+        *_sources(settings),
+        *_production(settings),
+    ]
+
+
+def _sources(settings: Settings) -> list[Check]:
+    if not settings.sources_file:
+        return []
+    path = Path(settings.sources_file).expanduser()
+    try:
+        declared = read_declared(path)
+    except DeclarationInvalid as error:
+        return [problem_of("sources", error)]
+    return [Check("sources", Status.OK, f"{len(declared)} declared in {path}")]
 
 
 def _production(settings: Settings) -> list[Check]:

@@ -16,6 +16,7 @@ from data.postgres.ledger import MigrationsPending
 from data.redis.queue_store import QueueUnusable
 from data.secret_errors import SecretMissing, SecretsUnreadable, Undecipherable
 from data.slots import NoSlot
+from data.sources.declared import DeclarationInvalid
 from data.vault.client import VaultUnavailable
 from resolvers.errors import BadUserInput, Refusal
 from server.production import UnfitForProduction
@@ -49,6 +50,7 @@ class Failure:
 # Their messages are whole sentences for people.
 _SELF_EXPLAINING = (
     CommandFailed,
+    DeclarationInvalid,
     EmbeddedPostgresError,
     HomeUnusable,
     ImportFileError,

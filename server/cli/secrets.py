@@ -12,7 +12,8 @@ import typer
 from data.admin_log import AdminAction, Entry
 from data.local_secrets import NamedSecrets
 from data.postgres.admin_log import record_alone
-from data.secrets import check_name, load_secrets
+from data.secret_names import check_name
+from data.secrets import load_secrets
 from data.vault.checkup import logged_in
 from data.vault.client import VaultClient
 from data.vault.stored import (

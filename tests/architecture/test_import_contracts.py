@@ -21,6 +21,7 @@ BREACHES = {
     "clock": ("jobs/breach_clock.py", "from sqlalchemy import text"),
     "vault": ("resolvers/breach_vault.py", "import hvac"),
     "buckets": ("resolvers/breach_buckets.py", "import boto3"),
+    "outbound": ("jobs/breach_outbound.py", "import httpx"),
     "meter": ("telemetry/breach_meter.py", "import data"),
     "cycles": ("server/breach_cycle_a.py", "import server.breach_cycle_b"),
 }

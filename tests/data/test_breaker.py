@@ -1,10 +1,11 @@
 """The breaker: what opens it, what closes it again, and what it does not listen to."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from data.breaker import Breaker, BreakerState
+from data.breaker import Breaker, BreakerState, KeptBreaker
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
@@ -106,3 +107,43 @@ async def test_what_was_begun_before_the_last_change_says_nothing(failed: bool) 
     await breaker.note(failed=failed, begun_at=begun_at)
 
     assert breaker.state is CLOSED
+
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+REST = timedelta(seconds=60)
+
+
+def test_a_kept_breaker_opens_after_so_many_failures_in_a_row() -> None:
+    kept = KeptBreaker()
+    for failed in (True, True, False, True, True):
+        kept = kept.ended(AT, failed=failed, threshold=3)
+    assert (kept.state, kept.failures) == (CLOSED, 2)
+
+    kept = kept.ended(AT, failed=True, threshold=3)
+
+    assert kept == KeptBreaker(OPEN, 3, AT)
+
+
+def test_a_kept_breaker_lets_nobody_through_until_its_rest_is_over() -> None:
+    kept = KeptBreaker(OPEN, 3, AT)
+    almost = AT + REST - timedelta(microseconds=1)
+
+    assert (kept.shown(almost, REST), kept.begun(almost, REST)) == (OPEN, None)
+    assert kept.shown(AT + REST, REST) is HALF_OPEN
+    assert kept.begun(AT + REST, REST) == KeptBreaker(HALF_OPEN, 3, AT)
+
+
+def test_the_trial_of_a_kept_breaker_closes_it_or_has_it_rest_again() -> None:
+    trial = KeptBreaker(HALF_OPEN, 3, AT)
+    later = AT + 2 * REST
+
+    assert trial.shown(later, REST) is HALF_OPEN
+    assert trial.begun(later, REST) == trial
+    assert trial.ended(later, failed=False, threshold=3) == KeptBreaker()
+    assert trial.ended(later, failed=True, threshold=3) == KeptBreaker(OPEN, 4, later)
+
+
+def test_a_closed_kept_breaker_stays_as_it_is_when_a_use_begins() -> None:
+    kept = KeptBreaker(CLOSED, 2)
+
+    assert kept.begun(AT, REST) == kept

@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from data.cache import OF_NOW, OF_THE_PAST, CacheStatus, Codec, Entry, Question, Room
+from data.cache import (
+    NO_POSITION,
+    OF_NOW,
+    OF_THE_PAST,
+    CacheStatus,
+    Codec,
+    Entry,
+    Question,
+    Room,
+    position_at,
+)
 from data.flights import Computed, Landed
 from data.results import Batch, Results, open_results
 from telemetry.metrics import Metrics
@@ -450,3 +460,34 @@ def test_what_rests_on_less_does_not_take_the_place_of_what_rests_on_more() -> N
     room.put(b"a", again := entry(20, position=7))
     assert room.get(b"a") is again
     assert room.size == 1_020
+
+
+async def test_a_question_of_the_clock_is_exact_for_a_while(scene: Scene) -> None:
+    async def compute(asked: Sequence[str]) -> Computed:
+        return Computed(asked, position_at(scene.clock.now), None)
+
+    async def ask(seconds: float) -> Landed:
+        scene.clock.forward(seconds)
+        fresh = position_at(scene.clock.now - timedelta(seconds=1))
+        question = scene.question(version=fresh, position=NO_POSITION)
+        return await scene.results.answer(question, Batch(scene.results, compute))
+
+    landed = [await ask(seconds) for seconds in (0, 0.75, 0.25, 0.25)]
+
+    assert [one.status for one in landed] == [MISS, HIT, HIT, MISS]
+    assert landed[-1].entry.position - landed[0].entry.position == 1_250
+
+
+async def test_lifetimes_may_have_a_patience_of_their_own(scene: Scene) -> None:
+    scene.results.patience = 60
+    impatient = replace(OF_NOW, patience=0)
+    await scene.ask()
+    scene.store.position = 2
+    scene.store.gate.clear()
+
+    stale = await scene.ask(lifetimes=impatient)
+    scene.store.gate.set()
+    exact = await scene.ask()
+
+    assert stale == ("a@1", STALE)
+    assert exact[0] == "a@2"

@@ -75,6 +75,22 @@ async def test_an_id_in_two_requests_of_one_group_is_fresh_for_the_first_only(
     assert sorted(answers) == [[False]] * 9 + [[True]]
 
 
+async def test_whoever_hears_of_a_commit_and_fails_strands_nobody_who_comes_later(
+    writer: AsyncEngine,
+) -> None:
+    def fail(_: int) -> None:
+        raise RuntimeError("it did not hear well")
+
+    limits = CommitLimits(lanes=1)
+    metrics = Metrics.create().ingest
+    async with open_group_commit(
+        partial(append, writer), on_commit=fail, metrics=metrics, limits=limits
+    ) as commits:
+        async with asyncio.timeout(20):
+            assert await commits.submit([event()], [], 100) == [True]
+            assert await commits.submit([event()], [], 100) == [True]
+
+
 async def test_a_commit_of_nothing_new_wakes_nobody(writer: AsyncEngine) -> None:
     known, woken = event(), list[int]()
     async with committer(partial(append, writer), woken=woken) as commits:

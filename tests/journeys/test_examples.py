@@ -16,8 +16,12 @@ from graphql import (
 )
 from graphql.execution.values import get_variable_values
 
+from data.local_secrets import NamedSecrets
 from schema.build import graphql_schema
-from tests.fixtures.app import App
+from tests.fixtures.app import App, open_app
+from tests.fixtures.ledger import Database
+from tests.fixtures.source_answers import as_json
+from tests.fixtures.source_server import SourceServer
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "examples"
 DOCUMENTS = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.graphql"))}
@@ -27,6 +31,10 @@ SCHEMA = graphql_schema()
 FOR_ADMINS = {"system"}
 # Run by tests of their own: they need something that was made before.
 IN_ORDER = {"create-api-key", "ingest", "receipts", "revoke-api-key"}
+OF_SOURCES = {
+    *("audits", "delete-source", "record", "records", "refresh-sources", "save-source"),
+    *("source-summary", "sources"),
+}
 # What they show is seen where there is a queue: tests/server/test_queue_mode.py.
 OF_THE_QUEUE = {"dead-letters", "delete-dead-letters", "replay-dead-letters"}
 
@@ -51,7 +59,7 @@ def variables(name: str) -> dict[str, Any]:
 
 KINDS = {name: operation(name).operation for name in DOCUMENTS}
 LIVE = [name for name, kind in KINDS.items() if kind is OperationType.SUBSCRIPTION]
-RUN = [name for name in DOCUMENTS if name not in {*LIVE, *IN_ORDER, *OF_THE_QUEUE}]
+RUN = [name for name in DOCUMENTS if name not in {*LIVE, *IN_ORDER, *OF_SOURCES, *OF_THE_QUEUE}]
 
 
 def visits() -> Iterator[Mapping[str, object]]:
@@ -132,6 +140,42 @@ async def test_the_key_of_one_example_is_ended_by_another(app: App) -> None:
     data = await app.data(DOCUMENTS["revoke-api-key"], {"id": made["id"]}, key)
 
     assert data == {"revokeApiKey": True}
+
+
+async def test_the_source_of_an_example_is_saved_fetched_read_and_deleted(
+    database: Database, tmp_path: Path, source_server: SourceServer
+) -> None:
+    NamedSecrets(tmp_path).set("prices-token", "hush")
+    products = [{"sku": f"oak-{number}", "price": number} for number in range(30)]
+    source_server.at("/v1/products", as_json({"items": products, "next": None}))
+    given = variables("save-source")
+    assert given["input"]["url"] == "https://prices.example.com/v1/products"
+    given["input"]["url"] = source_server.url("/v1/products")
+
+    async with open_app(database, tmp_path, outbound_allow_private=True) as app:
+        await app.site("demo")
+        key = await app.key("demo")
+        await app.data(DOCUMENTS["save-source"], given)
+        done = await app.data(DOCUMENTS["refresh-sources"], variables("refresh-sources"))
+        told = {
+            name: await app.data(DOCUMENTS[name], variables(name), key)
+            for name in ("sources", "source-summary", "records", "audits")
+        }
+        record = told["records"]["records"]["nodes"][0]
+        assert variables("record").keys() == {"id"}
+        one = await app.data(DOCUMENTS["record"], {"id": record["id"]}, key)
+        deleted = await app.data(DOCUMENTS["delete-source"], variables("delete-source"))
+
+    assert source_server.asked[0].headers["authorization"] == "Bearer hush"
+    assert done["refreshSources"]["audits"][-1]["recordsSeen"] == 30
+    for answer in told.values():
+        assert all(map(is_telling, ({"of": field} for field in answer.values()))), answer
+    assert one["record"]["history"][0] == {
+        "at": record["changedAt"],
+        "kind": "ADDED",
+        "data": record["data"],
+    }
+    assert deleted == {"deleteSource": True}
 
 
 async def test_without_a_queue_there_are_no_dead_letters(app: App) -> None:

@@ -191,9 +191,13 @@ def _cohort(own: Arguments, around: Sequence[Arguments]) -> int:
 
 
 _REPORTS = ("dau", "activeUsers", "topEvents", "eventCounts", "retention", "events", "userEvents")
+_OF_SOURCES = ("audits", "record", "records", "sources", "sourceSummary")
 OUR_PRICES = PriceList(
     weights={
         "AdminLog.details": Fraction(20),
+        "Record.data": Fraction(20),
+        "RecordChange.data": Fraction(20),
+        **{f"Query.{name}": Fraction(100) for name in _OF_SOURCES},
         "DeadLetter.preview": Fraction(20),
         "Query.adminLog": Fraction(100),
         "Query.deadLetters": Fraction(100),
@@ -220,6 +224,15 @@ OUR_PRICES = PriceList(
         "EventConnection.nodes": _first(1_000, depth=1),
         "Query.receipts": lambda arguments, _: len(arguments["eventIds"]),
         "Query.sites": lambda *_: 1_000,
+        **dict.fromkeys(("AuditConnection.edges", "AuditConnection.nodes"), _first(1_000, depth=1)),
+        **dict.fromkeys(
+            ("RecordConnection.edges", "RecordConnection.nodes"), _first(1_000, depth=1)
+        ),
+        "Record.history": _first(100),
+        "Query.sources": lambda *_: 1_000,
+        "Source.headers": lambda *_: 20,
+        "SourceSummary.sources": lambda *_: 1_000,
+        "System.sources": lambda *_: 1_000,
         "System.parts": lambda *_: 20,
         "System.reconciliation": lambda *_: 100,
     },
@@ -238,6 +251,7 @@ OUR_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "eventIds": ("$ids", '["a", "b", "c"]', '"a"', "[]"),
     "userId": ('"u"',),
     "siteId": ("", '"shop"'),
+    "id": ('"1"',),
 }
 
 Info: TypeAlias = strawberry.Info[Random, None]

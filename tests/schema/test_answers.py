@@ -1,15 +1,21 @@
 """Answers of the real service: every field of every type, and what is said in refusal."""
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from graphql import GraphQLObjectType, get_named_type, is_composite_type
 
+from data.local_secrets import NamedSecrets
 from data.postgres.keys import Scope
 from schema.build import graphql_schema
 from tests.fixtures.app import App
+from tests.fixtures.source_answers import text
+from tests.fixtures.source_server import SourceServer
+from tests.fixtures.sourced import refresh, save
 
 EVENT_ID = "0192f0c1-7a3e-7cc3-8f5d-3c1f5a0d9b11"
 FULL_EVENT = {
@@ -42,6 +48,11 @@ QUESTIONS = {
     "deadLetters": "",
     "apiKeys": "",
     "adminLog": 'siteId: "shop"',
+    "sources": "",
+    "records": 'sourceKey: "full", includeVanished: true',
+    "record": 'id: "1"',
+    "audits": "",
+    "sourceSummary": "",
 }
 COMMANDS = {
     "ingest": 'input: {siteId: "shop", events: [{eventType: "view"}, {eventType: ""}]}',
@@ -50,16 +61,39 @@ COMMANDS = {
     "replayDeadLetters": "",
     "deleteDeadLetters": 'ids: ["1-1"]',
     "invalidateCache": 'siteId: "shop"',
+    "saveSource": 'input: {key: "new", url: "http://127.0.0.1:9/"}',
+    "refreshSources": 'keys: ["full"], wait: true',
+    "deleteSource": 'key: "full"',
 }
 
 
-def selection(field_type: object) -> str:
-    """Everything that can be asked of a type, as far down as it goes."""
+# Where sources stand in answers.
+SOURCES = (
+    *(".sources", ".records.nodes.source", ".records.edges.node.source", ".record.source"),
+    *(".audits.nodes.source", ".audits.edges.node.source", ".sourceSummary.sources.source"),
+    *(".system.sources", ".do.saveSource", ".do.refreshSources.sources"),
+    ".do.refreshSources.audits.source",
+)
+# There the source is told of its audits, or has none yet.
+OF_ITS_AUDIT = (
+    *(".audits.nodes.source", ".audits.edges.node.source", ".do.refreshSources.audits.source"),
+    ".do.saveSource",
+)
+NOT_OF_THE_NEW = "siteId cron headers recordsAt paging lastSuccessAt lastFailureAt lastAudit"
+
+
+def selection(field_type: object, above: frozenset[str] = frozenset()) -> str:
+    """Everything that can be asked of a type, as far down as it goes without a circle."""
     named = get_named_type(field_type)  # type: ignore[call-overload]
     if not is_composite_type(named):
         return ""
     assert isinstance(named, GraphQLObjectType)
-    inner = (f"{name} {selection(field.type)}" for name, field in named.fields.items())
+    above |= {named.name}
+    inner = (
+        f"{name} {selection(field.type, above)}"
+        for name, field in named.fields.items()
+        if get_named_type(field.type).name not in above
+    )
     return "{ " + " ".join(inner) + " }"
 
 
@@ -93,7 +127,29 @@ def test_these_tests_ask_for_all_there_is() -> None:
     assert {*COMMANDS, "revokeApiKey"} == set(schema.mutation_type.fields)
 
 
-async def test_every_field_is_answered(app: App) -> None:
+async def fetch_a_source(app: App, server: SourceServer, home: Path) -> None:
+    """The source `full`, of which there is everything: a failure, and a record that vanished."""
+    NamedSecrets(home).set("token", "hush")
+    items = [{"id": 1}, {"id": 2}]
+    fields = {
+        "siteId": "shop",
+        "cron": "0 0 1 1 *",
+        "recordsAt": "/items",
+        "headers": [{"name": "X-Api-Key", "secret": "token"}],
+        "paging": {"kind": "CURSOR", "nextAt": "/next", "parameter": "cursor"},
+    }
+    await save(app, "full", server.url("/full"), **fields)
+    for status, records in ((404, 0), (200, 2), (200, 1)):
+        body = json.dumps({"items": items[:records], "next": None})
+        server.at("/full", text(body, status=status))
+        await refresh(app, "full")
+
+
+async def test_every_field_is_answered(
+    sourced_app: App, source_server: SourceServer, tmp_path: Path
+) -> None:
+    app = sourced_app
+    await fetch_a_source(app, source_server, tmp_path / "home")
     await app.site("shop", origins=["https://example.com"])
     assert await app.ingest("shop", FULL_EVENT) == ["ACCEPTED"]
     await app.followed()
@@ -107,7 +163,8 @@ async def test_every_field_is_answered(app: App) -> None:
     seen = [*leaves(answer), *leaves(viewer), *leaves(done, ".do")]
     told = {path for path, value in seen if value is not None}
     # Only what cannot be known of these may be null. (Details are what they are.)
-    assert {path for path, _ in seen if ".details." not in path} - told == {
+    missing = {path for path, _ in seen if ".details." not in path} - told
+    assert missing == {
         # There is no queue here.
         ".deadLetters.edges",
         ".deadLetters.nodes",
@@ -123,6 +180,17 @@ async def test_every_field_is_answered(app: App) -> None:
         ".apiKeys.revokedAt",
         ".viewer.expiresAt",
         ".viewer.limits.requests",  # there is no limit
+        # A source takes one of two, and none is being fetched; the new one is not known for much.
+        *(f"{path}.recordsQuery" for path in SOURCES),
+        *(f"{path}.refresh" for path in SOURCES),
+        ".record.vanishedAt",
+        *(f".do.saveSource.{name}" for name in NOT_OF_THE_NEW.split()),
+        ".do.refreshSources.running",
+        # The last attempt went well, and nothing is left of what has vanished.
+        *(f"{path}.lastAudit.error" for path in SOURCES if path not in OF_ITS_AUDIT),
+        ".do.refreshSources.audits.error",
+        ".records.nodes.history.data",
+        ".records.edges.node.history.data",
     }
 
 

@@ -37,8 +37,12 @@ ANSWERED = {
         "sites",
         "viewer",
         "system",
+        *("audits", "record", "records", "sources", "sourceSummary"),
     },
-    "Mutation": {"ingest", "invalidateCache", "saveSite", "createApiKey", "revokeApiKey"},
+    "Mutation": {
+        *("ingest", "invalidateCache", "saveSite", "createApiKey", "revokeApiKey"),
+        *("deleteSource", "refreshSources", "saveSource"),
+    },
     "Subscription": {"liveEvents", "liveActivity"},
 }
 # What the contract leaves to the issues that ask for it.
@@ -57,6 +61,23 @@ ADDED = {
     "ResultCache",
     *("ApiKey", "DocumentsMode", "PartStatus", "RequestLimit", "System", "SystemPart"),
     *("Viewer", "ViewerLimits"),
+}
+ADDED |= {"AuditConnection", "AuditEdge", "RecordConnection", "RecordEdge"}
+ADDED |= {"RecordChange", "RecordChangeKind", "SourceRefresh", "SourceMethod", "SourceFormat"}
+ADDED |= {f"Source{part}" for part in ("Header", "HeaderInput", "Limits")}
+ADDED |= {f"SourcePaging{part}" for part in ("", "Input", "Kind")}
+# What sources, records and audits tell beyond the contract, and what a source takes.
+OF_SOURCES = {
+    "Audit": "pages recordsAdded recordsVanished bytes isComplete",
+    "Query": "audits(since) audits(until) records(changedBefore) records(changedSince) "
+    "records(externalId) records(includeVanished)",
+    "Record": "firstSeenAt vanishedAt history history(first)",
+    "RefreshSourcesPayload": "running",
+    "Source": "breakerFailures breakerSeconds createdAt cron failures format headers idField "
+    "isDeclared lastAudit limits method paging recordsAt recordsQuery refresh siteId timezone "
+    "updatedAt version",
+    "SourceInput": "body breakerFailures breakerSeconds cron format headers maxBytes maxRecords "
+    "method minRecords paging recordsQuery siteId timeoutSeconds timezone",
 }
 ADDED |= {f"AdminLog{part}" for part in ("", "Actor", "Connection", "Edge")}
 ADMIN_LOG_TAKES = ("siteId", "action", "since", "until", "first", "after")
@@ -193,6 +214,7 @@ def test_what_goes_beyond_the_contract_is_known() -> None:
         "RejectionCode.INVALID_EVENT_ID",
         "RejectionCode.INVALID_TEXT",
         "RejectionCode.UNKNOWN_FIELD",
+        *(f"{name}.{one}" for name, more in OF_SOURCES.items() for one in more.split()),
     }
 
 

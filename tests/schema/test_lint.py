@@ -52,6 +52,7 @@ NULLABLE = {
     "an empty page has no place": {"PageInfo.endCursor", "PageInfo.startCursor"},
     "what is known may be nothing, and is an answer all the same": {
         "Query.receipts",  # its entries
+        "Query.record",
         "Query.site",
     },
     "a part of the service may be down": {
@@ -72,16 +73,28 @@ NULLABLE = {
         *("Viewer.expiresAt", "Viewer.site", "ViewerLimits.requests"),
         *("ApiKey.siteId", "ApiKey.expiresAt"),
     },
-    "it may not have happened yet": {"ApiKey.revokedAt", "ApiKey.lastUsedAt"},
+    "it may not have happened yet": {
+        *("ApiKey.revokedAt", "ApiKey.lastUsedAt", "Record.vanishedAt", "Source.lastAudit"),
+        *("Source.lastFailureAt", "Source.lastSuccessAt", "SourceSummaryRow.ageSeconds"),
+    },
+    "a source need not say it": {
+        *("Source.cron", "Source.paging", "Source.recordsAt", "Source.recordsQuery"),
+        *("Source.siteId", "SourceHeader.secret", "SourcePaging.nextAt", "SourcePaging.parameter"),
+    },
+    "a source may be at rest, or switched off": {"Source.refresh", "Source.nextAttemptAt"},
+    "it tells of what went wrong": {"Audit.error", "Audit.httpStatus"},
+    "a record that vanished has no content": {"RecordChange.data"},
 }
 # Texts that senders choose; we give them no meaning and make none.
-IDS_OF_SENDERS = {"sessionId", "userId", "visitorId"}
+IDS_OF_SENDERS = {"externalId", "sessionId", "userId", "visitorId"}
 # Ids that senders make, but of one form.
 UUIDS = {"eventId", "eventIds"}
 VERBS = ("add", "create", "delete", "ingest", "invalidate", "refresh", "remove", "replay", "retry",
          "revoke", "run", "save", "set", "verify")  # fmt: skip
 NOT_NOUNS = re.compile(r"(get|list|fetch|find|read|query|all)([A-Z]|$)")
-MOMENTS = re.compile(r"at|[a-z]\w*At|dataThrough|since|until")
+MOMENTS = re.compile(r"at|[a-z]\w*At|dataThrough|since|until|changed(Since|Before)")
+# Places in a document.
+POINTERS = {"nextAt", "recordsAt"}
 
 
 def answered(schema: GraphQLSchema) -> Iterator[tuple[str, str, GraphQLField]]:
@@ -169,7 +182,8 @@ def moments_are_named(schema: GraphQLSchema) -> list[str]:
     return [
         place
         for place, name, one in everything(schema)
-        if (get_named_type(one.type).name == "DateTime") != bool(MOMENTS.fullmatch(name))
+        if name not in POINTERS
+        and (get_named_type(one.type).name == "DateTime") != bool(MOMENTS.fullmatch(name))
     ]
 
 

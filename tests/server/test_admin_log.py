@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest_asyncio
 
 from data.admin_log import AdminAction, LoggedEntry
 from data.postgres.admin_log import LogQuery, log_page, prove
+from data.postgres.engine import transaction
 from data.postgres.keys import Scope
+from data.postgres.sources import save_source
+from data.sources.source import Source
 from schema.build import graphql_schema
 from tests.fixtures.app import App, open_app
 from tests.fixtures.ledger import Database
@@ -38,7 +42,8 @@ query ($siteId: ID, $action: String, $since: DateTime, $until: DateTime, $first:
 class Call:
     """A mutation as an admin calls it, one that fails, and the action that the log then has.
 
-    `{key}` stands for the id of a key of the site `shop`.
+    `{key}` stands for the id of a key of the site `shop`. There is a source `stocks`, of that site
+    and switched off, and one `news` of none that is on.
     """
 
     action: AdminAction
@@ -88,6 +93,27 @@ CALLS = {
         "dead letters",
         None,
     ),
+    "saveSource": Call(
+        AdminAction.SOURCE_SAVED,
+        'mutation { saveSource(input: {key: "x", url: "http://127.0.0.1:9/", siteId: "shop", '
+        "enabled: false}) { key } }",
+        'mutation { saveSource(input: {key: "x", url: "http://127.0.0.1:9/", recordsAt: "x"}) '
+        "{ key } }",
+        "x",
+    ),
+    "deleteSource": Call(
+        AdminAction.SOURCE_DELETED,
+        'mutation { deleteSource(key: "stocks") }',
+        'mutation { deleteSource(key: "nosuchsource") }',
+        "stocks",
+    ),
+    "refreshSources": Call(
+        AdminAction.SOURCES_REFRESHED,
+        'mutation { refreshSources(keys: ["news"]) { running } }',
+        'mutation { refreshSources(keys: ["stocks"]) { running } }',
+        "news",
+        None,
+    ),
 }
 
 
@@ -96,9 +122,16 @@ async def queued(
     database: Database, tmp_path: Path, redis_server: RedisServer
 ) -> AsyncIterator[App]:
     """The application with a queue, and so with dead letters."""
-    async with open_app(database, tmp_path, redis_url=redis_server.url) as opened:
+    settings: dict[str, Any] = {"redis_url": redis_server.url, "outbound_allow_private": True}
+    async with open_app(database, tmp_path, **settings) as opened:
         await opened.site("shop")
         await opened.site("blog")
+        for source in (
+            Source(key="stocks", url="http://127.0.0.1:9/", site_id="shop", enabled=False),
+            Source(key="news", url="http://127.0.0.1:9/"),
+        ):
+            async with transaction(opened.resources.ledger.writer) as connection:
+                await save_source(connection, source, datetime.now(UTC), is_declared=False)
         yield opened
 
 

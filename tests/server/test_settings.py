@@ -89,6 +89,7 @@ def test_every_setting_stands_in_the_example_and_in_the_readme_with_its_default(
     for name, field in Settings.model_fields.items():
         default = field.default
         shown = "" if default in ("", ()) else getattr(default, "value", str(default))
+        shown = shown.lower() if isinstance(default, bool) else shown
         assert f"\n{name.upper()}={shown}\n" in example
         row = next(line for line in readme.splitlines() if line.startswith(f"| `{name.upper()}`"))
         assert f"| `{shown}` |" in row if shown else "| empty |" in row

@@ -30,6 +30,7 @@ AREAS = (
     "admin",
     "login",
     "rate_limit",
+    "source",
 )
 UNITS = (
     "total",
@@ -46,6 +47,8 @@ UNITS = (
     "rows",
     "differences",
     "results",
+    "records",
+    "refreshes",
 )
 NAME = re.compile(
     rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})|footfall_leader"
@@ -89,6 +92,15 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_ingest_pending_bytes",
         "footfall_ledger_away_seconds",
         "footfall_ledger_outages_total",
+        "footfall_source_refreshes_total",
+        "footfall_source_refresh_duration_seconds",
+        "footfall_source_refresh_delay_seconds",
+        "footfall_source_record_changes_total",
+        "footfall_source_received_bytes_total",
+        "footfall_source_records",
+        "footfall_source_last_success_timestamp_seconds",
+        "footfall_source_breaker_changes_total",
+        "footfall_source_running_refreshes",
         "footfall_spool_events_total",
         "footfall_spool_held_bytes",
         "footfall_spool_oldest_seconds",
@@ -253,3 +265,17 @@ def test_runs_of_a_job_are_counted_by_outcome() -> None:
         assert isinstance(counter, Counter)
         counter.inc()
         assert value(metrics, "footfall_job_runs_total", job="tidy_up", outcome=outcome) == 1
+
+
+def test_a_source_that_is_no_more_has_no_series() -> None:
+    metrics = Metrics.create()
+    for source in ("prices", "stocks"):
+        metrics.sources.refreshes.labels(source, "SUCCESS").inc()
+        metrics.sources.records.labels(source).set(3)
+
+    metrics.sources.forget("prices")
+    metrics.sources.forget("unknown")
+
+    page = metrics.render()[0].decode()
+    assert 'source="prices"' not in page
+    assert page.count('source="stocks"') == 2

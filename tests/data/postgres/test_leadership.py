@@ -88,6 +88,36 @@ async def test_a_leader_whose_session_the_server_ends_knows_it_before_its_next_j
         await until_leads(leadership)
 
 
+async def test_whoever_hears_of_an_election_and_fails_does_not_end_the_watch(
+    url: URL, database: Database
+) -> None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(candidate(url, "first"))
+        async with candidate(url, "second") as (second, counted):
+            heard = asyncio.Event()
+
+            def fail() -> None:
+                heard.set()
+                raise RuntimeError("it did not hear well")
+
+            second.on_elected = fail
+            await stack.aclose()
+            async with asyncio.timeout(SECONDS):
+                await heard.wait()
+            heard.clear()
+
+            admin = await database.connect()
+            await admin.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name = 'second'"
+            )
+            await admin.close()
+            # Nobody else asks: only the watch can find out and have it elected anew.
+            async with asyncio.timeout(SECONDS):
+                await heard.wait()
+            assert counted.registry.get_sample_value("footfall_leader_elections_total") == 2
+
+
 async def test_a_lock_that_is_gone_is_noticed_though_the_session_lives(url: URL) -> None:
     async with candidate(url, "only") as (leadership, _):
         assert leadership._session is not None

@@ -170,6 +170,32 @@ async def test_a_cut_subscription_is_made_anew(redis_server: RedisServer) -> Non
         await other.woken.again()
 
 
+async def test_a_follower_that_fails_to_wake_is_woken_the_next_time(
+    redis_server: RedisServer,
+) -> None:
+    failed, woken = asyncio.Event(), Woken()
+
+    def fail_once() -> None:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("it did not wake up")
+        woken()
+
+    async with (
+        open_redis(redis_server.url, Metrics.create().redis) as redis,
+        open_wakeups(redis, LEDGER, fail_once, PACE) as wakeups,
+        process(redis_server) as other,
+    ):
+        # When listening begins anew.
+        await woken.again()
+        async with asyncio.timeout(SOON):
+            while not wakeups.is_listening:
+                await asyncio.sleep(0.01)
+        await other.hears()
+        other.wakeups.publish(1)
+        await woken.again()
+
+
 async def test_a_quiet_subscription_is_no_dead_one(redis_server: RedisServer) -> None:
     async with process(redis_server) as one, process(redis_server) as other:
         await one.hears()

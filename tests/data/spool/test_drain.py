@@ -143,7 +143,7 @@ async def test_a_drain_that_is_cut_off_after_a_commit_counts_nothing_twice(
     async with spool_in(tmp_path) as spool:
         lookout = Lookout(writer, cut.metrics.ledger)
         running = asyncio.create_task(
-            Drain(spool, cut.append, lookout, cut.positions.append, QUICK).run()
+            Drain(spool, cut.append, lookout, cut.positions.append, QUICK).drain()
         )
         async with asyncio.timeout(20):
             while len(cut.order) < 25:

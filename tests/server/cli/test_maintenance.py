@@ -58,6 +58,22 @@ async def test_a_copy_is_made_rebuilt_when_damaged_and_examined(
     assert statuses(mended)["columnar copy 0"] == "ok"
 
 
+async def test_the_doctor_reads_the_file_of_sources(
+    home: Path, several: Several, tmp_path: Path
+) -> None:
+    file = tmp_path / "sources.toml"
+    settings = (f"PORT={free_port()}", f"SOURCES_FILE={file}")
+    table = '[[sources]]\nkey = "p"\nurl = "https://p.example/"\n'
+    file.write_text(table)
+    [good] = await several(home, (*settings, "doctor", "--json"))
+    file.write_text(f"{table}refresh_seconds = 0\n")
+    [bad] = await several(home, (*settings, "doctor", "--json"))
+
+    assert (good.code, statuses(good)["sources"]) == (0, "ok")
+    assert (bad.code, statuses(bad)["sources"]) == (1, "problem")
+    assert f"{file}: source 'p': refresh_seconds: " in bad.out
+
+
 async def test_the_copy_of_a_running_service_is_rebuilt_by_the_service(
     tmp_path: Path, several: Several
 ) -> None:
