@@ -42,6 +42,7 @@ TASK_HOMES = {
     "data.background": "runs what goes on by itself",
     "data.columnar": "throws a replaced copy away once its last question is answered",
     "data.drain": "commits a batch in one of a worker's lanes",
+    "data.exports.files": "writes a part while another is sent, and packs one piece beside the next",
     "data.postgres.directory": "reads once for all who wait, whoever of them leaves",
     "data.postgres.embedded": "finishes work of a thread before a cancellation goes on",
     "data.refresher": "refreshes a source when it is its turn",
