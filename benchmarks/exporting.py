@@ -57,10 +57,10 @@ async def export(copy: Path, name: str) -> dict[str, float]:
 
 
 def plain(copy: Path, name: str) -> dict[str, float]:
-    """The same rows by the shortest statement there is, on the same threads."""
+    """The same rows by the shortest statement there is, on the same threads and memory."""
     target = copy.parent / "plain"
     config: dict[str, str | bool | int | float | list[str]]
-    config = {"threads": THREADS, "memory_limit": "1GB"}
+    config = {"threads": THREADS, "memory_limit": MEMORY, "temp_directory": f"{target}-spill"}
     with duckdb.connect(str(copy), read_only=True, config=config) as connection:
         started = perf_counter()
         [(rows,)] = connection.execute(

@@ -228,6 +228,8 @@ def _parquet_options(order: FileOrder) -> list[str]:
     metadata = ", ".join(f"{name}: ${name}" for name in order.metadata)
     return [
         "format parquet",
+        # Ids and sessions are all different: trying to make dictionaries of them costs a tenth.
+        "dictionary_size_limit 4000",
         f"compression {_CODECS[order.layout.compression]}",
         *([f"kv_metadata {{{metadata}}}"] if metadata else []),
     ]
