@@ -18,6 +18,8 @@ endif
 # Each variant is one COMPOSE_FILE: files that belong on top of one another, with colons between.
 COMPOSE_FILES := docker-compose.yml docker-compose.yml:deploy/compose.production.yml
 LOCKS := runtime dev bench
+# What the tests of one file share is made once: by the process that gets the whole file.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test check conformance bench fmt lint types imports snapshot released \
         compose schema graphiql lock clean
@@ -33,7 +35,7 @@ demo: ## Start the service with an embedded database and a demo site full of dat
 	@$(BIN)/footfall demo $(ARGS)
 
 test: setup ## Run the whole test suite
-	@$(BIN)/python -m pytest $(if $(WORKERS),-n $(WORKERS)) $(ARGS)
+	@$(BIN)/python -m pytest $(if $(WORKERS),-n $(WORKERS) $(BY_FILE)) $(ARGS)
 
 check: lint types imports snapshot released compose ## Lint, format, types, import contracts, schema snapshot
 
