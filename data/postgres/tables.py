@@ -273,3 +273,33 @@ source_audits = Table(
     Index("ix_source_audits_started_at", "started_at"),
     Index("ix_source_audits_troubled", "audit_id", postgresql_where=text("outcome <> 'SUCCESS'")),
 )
+
+export_notices = Table(
+    "export_notices",
+    metadata,
+    Column("notice_id", Uuid, primary_key=True),
+    Column(
+        "destination_id",
+        Uuid,
+        ForeignKey("export_destinations.destination_id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("kind", _text_c, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", _instant, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_at", _instant),
+    Column("hold_id", BigInteger, nullable=False, server_default="0"),
+    Column("held_until", _instant),
+    Column("http_status", Integer),
+    Column("error", Text),
+    Column("delivered_at", _instant),
+    Column("given_up_at", _instant),
+    Index(
+        "ix_export_notices_next_attempt_at",
+        "next_attempt_at",
+        postgresql_where=text("next_attempt_at is not null"),
+    ),
+    Index("ix_export_notices_destination_id", "destination_id", "created_at"),
+    Index("ix_export_notices_created_at", "created_at"),
+)
