@@ -154,7 +154,7 @@ def _missing_permission(operation: str, place: BucketPlace, name: str) -> str:
 
 def _folder_of(name: str) -> str:
     """The prefix of a destination: what stands before the folders of an export."""
-    before = re.split(r"(?:^|/)(?:events|manifests|\.footfall)", name, maxsplit=1)[0]
+    before = re.split(r"(?:^|/)(?:events|manifests|metering|\.footfall)", name, maxsplit=1)[0]
     return f"{before}/" if before and before != name else ""
 
 

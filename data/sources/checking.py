@@ -15,7 +15,7 @@ from data.outbound.addresses import resolve
 from data.outbound.failures import OutboundFailed
 from data.secret_errors import SecretMissing
 from data.secret_names import check_name
-from data.sources.schedule import InvalidCron, cron_of
+from data.schedules import InvalidCron, cron_of
 from data.sources.source import Format, Header, Method, Paging, PagingKind, Source
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
