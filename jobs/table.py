@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from data.resources import Resources
 from jobs.destroy_salts import destroy_salts
+from jobs.expire_export_notices import expire_export_notices
 from jobs.expire_source_history import expire_source_history
 from jobs.make_partitions import make_partitions
 from jobs.reconcile import reconcile
@@ -50,6 +51,14 @@ JOBS: tuple[Job[Resources], ...] = (
         "expire_source_history",
         expire_source_history,
         Cron("20 * * * *"),
+        deadline=timedelta(minutes=10),
+        grace=timedelta(seconds=1),
+        slow_after=timedelta(seconds=30),
+    ),
+    Job(
+        "expire_export_notices",
+        expire_export_notices,
+        Cron("40 * * * *"),
         deadline=timedelta(minutes=10),
         grace=timedelta(seconds=1),
         slow_after=timedelta(seconds=30),

@@ -13,6 +13,7 @@ from data.admin_log_head import FILE_NAME, AdminLogWatch, watching_admin_log
 from data.cache import Room
 from data.columnar import ColumnarCopy, open_columnar
 from data.comparison import Comparison
+from data.export_notifier import NoticeRules, open_export_notifier
 from data.follower import Follower, following
 from data.live import open_live
 from data.persisted import OwnPersistedQueries
@@ -148,6 +149,7 @@ async def open_resources(
         await directory.sites()
         await salts.salt(utc_now())
         await declare_sources(settings.sources_file, ledger.writer, directory, secrets, utc_now())
+        await _enter_export_notifier(stack, settings, ledger, secrets, metrics)
         resources = Resources(
             ledger=ledger,
             leadership=leadership,
@@ -204,6 +206,15 @@ async def _enter_refresher(
     # With connections of its own, so that ingest never waits for one that a refresh has.
     return await stack.enter_async_context(
         open_refresher(ledger.writer_login, secrets, metrics.sources, utc_now, rules)
+    )
+
+
+async def _enter_export_notifier(
+    stack: AsyncExitStack, settings: Settings, ledger: Ledger, secrets: Secrets, metrics: Metrics
+) -> None:
+    rules = NoticeRules(allow_private=settings.outbound_allow_private)
+    await stack.enter_async_context(
+        open_export_notifier(ledger.writer_login, secrets.envelope, metrics.notices, utc_now, rules)
     )
 
 

@@ -27,6 +27,7 @@ from telemetry.admin_metrics import AdminLogMetrics, LoginMetrics
 from telemetry.cache_metrics import CacheMetrics
 from telemetry.columnar_metrics import FollowMetrics, StoreMetrics
 from telemetry.ledger_metrics import LeaderMetrics, ReplicaMetrics
+from telemetry.notice_metrics import NoticeMetrics
 from telemetry.queue_metrics import QueueMetrics, WorkerMetrics
 from telemetry.rate_limits import RateLimitMetrics
 from telemetry.source_metrics import SourceMetrics
@@ -308,6 +309,7 @@ class Metrics:
     admin_log: AdminLogMetrics
     login: LoginMetrics
     sources: SourceMetrics
+    notices: NoticeMetrics
 
     @classmethod
     def create(cls) -> "Metrics":
@@ -341,6 +343,7 @@ class Metrics:
             admin_log=AdminLogMetrics(registry),
             login=LoginMetrics(registry),
             sources=SourceMetrics(registry),
+            notices=NoticeMetrics(registry),
         )
 
     def render(self) -> tuple[bytes, str]:

@@ -42,6 +42,7 @@ class Call:
 
     `home` is the address whose origin may get all of the headers and a body; where it is not
     given, `url` is. `private` are the names of headers, in lower case, that no other may get.
+    Where it is not to follow redirects, those are answers like others.
     """
 
     url: str
@@ -51,6 +52,7 @@ class Call:
     home: str | None = None
     private: frozenset[str] = frozenset()
     seconds: float = 10.0
+    follows_redirects: bool = True
 
 
 class Answer:
@@ -139,7 +141,7 @@ class Visit:
             request = _for(request, httpx.URL(call.home), call)
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._client.send(request, stream=True)
-            if not response.has_redirect_location:
+            if not (call.follows_redirects and response.has_redirect_location):
                 return response
             await response.aclose()
             following = response.next_request
@@ -191,6 +193,17 @@ class Outbound:
         """The answer to a call of its own, as `Visit.send` gives it."""
         async with self.visit() as visit, visit.send(call) as answer:
             yield answer
+
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float
+    ) -> int:
+        """The status with which something was taken, or not; redirects are not followed.
+
+        What else is answered is not read. Raises `OutboundFailed`.
+        """
+        call = Call(url, "POST", headers, body, seconds=seconds, follows_redirects=False)
+        async with self.send(call) as answer:
+            return answer.status
 
 
 @asynccontextmanager

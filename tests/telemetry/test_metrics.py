@@ -31,6 +31,7 @@ AREAS = (
     "login",
     "rate_limit",
     "source",
+    "export",
 )
 UNITS = (
     "total",
@@ -101,6 +102,8 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_source_last_success_timestamp_seconds",
         "footfall_source_breaker_changes_total",
         "footfall_source_running_refreshes",
+        "footfall_export_notices_total",
+        "footfall_export_notice_delay_seconds",
         "footfall_spool_events_total",
         "footfall_spool_held_bytes",
         "footfall_spool_oldest_seconds",

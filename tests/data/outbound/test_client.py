@@ -368,3 +368,21 @@ async def test_the_next_link_is_found(source_server: SourceServer, outbound: Out
 )
 def test_an_origin_is_scheme_host_and_port(one: str, other: str, *, same: bool) -> None:
     assert is_same_origin(httpx.URL(one), httpx.URL(other)) is same
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_what_is_posted_follows_no_redirect_not_even_on_its_own_server(
+    source_server: SourceServer, outbound: Outbound, status: int
+) -> None:
+    source_server.at("/hook", redirect("/other", status))
+
+    told = await outbound.post(source_server.url("/hook"), b"{}", {"x": "y"}, seconds=10)
+
+    assert told == status
+    [asked] = source_server.asked
+    assert (asked.method, asked.path, asked.body, asked.headers["x"]) == (
+        "POST",
+        "/hook",
+        b"{}",
+        "y",
+    )
