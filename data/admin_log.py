@@ -33,7 +33,16 @@ class AdminAction(StrEnum):
     SOURCE_SAVED = "source.saved"
     SOURCE_DELETED = "source.deleted"
     SOURCES_REFRESHED = "sources.refreshed"
+    EXPORT_SAVED = "export.saved"
+    EXPORT_CREDENTIALS = "export.credentials"
+    EXPORT_DELETED = "export.deleted"
+    EXPORT_PAUSED = "export.paused"
+    EXPORT_RESUMED = "export.resumed"
     EXPORT_RUN = "export.run"
+    EXPORT_RETRIED = "export.retried"
+    EXPORT_PUBLISHED = "export.published"
+    EXPORT_DEAD = "export.dead"
+    EXPORT_VERIFIED = "export.verified"
     SECRET_SET = "secret.set"  # noqa: S105 - the name of an action, as the next two are
     SECRET_REMOVED = "secret.removed"  # noqa: S105
     SECRET_ROTATED = "secret.rotated"  # noqa: S105

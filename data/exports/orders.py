@@ -11,6 +11,7 @@ from data.exports.layout import Layout, Selection
 
 # A position has up to 19 digits; with leading zeros, names sort as numbers do.
 _POSITION_DIGITS = 19
+_ATTEMPT_DIGITS = 3
 _PART_DIGITS = 5
 _MAX_PREFIX_BYTES = 512
 _SEGMENT = re.compile(r"[A-Za-z0-9!_.*'()=+@,:&$ -]+")
@@ -42,20 +43,25 @@ def checked_prefix(prefix: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RunOrder:
-    """A run: its id, when it began (aware, UTC), its events, its files, and where they go."""
+    """A run: its id, when it began (aware, UTC), its events, its files, and where they go.
+
+    `attempt` counts its tries from 1. Each writes files of its own names, so that a process that
+    wakes up after another has taken over spoils nothing.
+    """
 
     run_id: UUID
     begun_at: datetime
     selection: Selection
     layout: Layout = Layout()  # noqa: RUF009 - frozen
     prefix: str = ""
+    attempt: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefix", checked_prefix(self.prefix))
 
     def file_name(self, number: int) -> str:
         """What the file of this number, from 1, is called in the bucket."""
-        return f"{self.files_prefix}{number:0{_PART_DIGITS}}{self.layout.suffix}"
+        return f"{self.attempt_prefix}{number:0{_PART_DIGITS}}{self.layout.suffix}"
 
     @property
     def files_prefix(self) -> str:
@@ -63,9 +69,19 @@ class RunOrder:
         return f"{self._folder('events')}{self._stem}-"
 
     @property
+    def attempt_prefix(self) -> str:
+        """How the names of the files of this attempt begin, and of no other's."""
+        return f"{self.files_prefix}{self.attempt:0{_ATTEMPT_DIGITS}}-"
+
+    @property
     def manifest_name(self) -> str:
         """What the manifest is called in the bucket."""
         return f"{self._folder('manifests')}{self._stem}.json"
+
+    @property
+    def metering_name(self) -> str:
+        """What the object is called that says what the run came to."""
+        return f"{self._folder('metering')}{self._stem}.json"
 
     @property
     def _stem(self) -> str:

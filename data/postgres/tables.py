@@ -33,6 +33,10 @@ def _of_source() -> ForeignKey:
     return ForeignKey("sources.source_key", ondelete="CASCADE")
 
 
+def _of_destination() -> ForeignKey:
+    return ForeignKey("export_destinations.destination_id")
+
+
 ledger = Table(
     "ledger",
     metadata,
@@ -272,6 +276,87 @@ source_audits = Table(
     Index("ix_source_audits_source_key", "source_key", "audit_id"),
     Index("ix_source_audits_started_at", "started_at"),
     Index("ix_source_audits_troubled", "audit_id", postgresql_where=text("outcome <> 'SUCCESS'")),
+)
+
+export_destinations = Table(
+    "export_destinations",
+    metadata,
+    Column("destination_id", Uuid, primary_key=True),
+    Column("site_id", _text_c, ForeignKey("sites.site_id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("definition", JSONB, nullable=False),
+    Column("places", JSONB, nullable=False),
+    Column("client_secret", Text),
+    Column("backup_secret", Text),
+    Column("webhook_secret", Text),
+    Column("hook_hash", LargeBinary, unique=True),
+    Column("credentials_at", _instant),
+    Column("webhook_secret_at", _instant),
+    Column("hook_at", _instant),
+    Column("planned_through", BigInteger, nullable=False, server_default="0"),
+    Column("runs", BigInteger, nullable=False, server_default="0"),
+    Column("next_run_at", _instant),
+    Column("paused_at", _instant),
+    Column("paused_reason", Text),
+    Column("backup_paused_at", _instant),
+    Column("backup_paused_reason", Text),
+    Column("version", BigInteger, nullable=False, server_default="1"),
+    Column("created_at", _instant, nullable=False),
+    Column("updated_at", _instant, nullable=False),
+    Column("deleted_at", _instant),
+    Index("ix_export_destinations_site_id", "site_id"),
+)
+
+export_runs = Table(
+    "export_runs",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("sequence", BigInteger, Identity(always=True), nullable=False, unique=True),
+    Column("destination_id", Uuid, _of_destination(), nullable=False),
+    Column("site_id", _text_c, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("trigger", _text_c, nullable=False),
+    Column("after", BigInteger, nullable=False),
+    Column("through", BigInteger, nullable=False),
+    Column("since", _instant),
+    Column("until", _instant),
+    Column("layout", JSONB, nullable=False),
+    Column("begun_at", _instant, nullable=False),
+    UniqueConstraint("destination_id", "number"),
+    Index("ix_export_runs_destination_id", "destination_id", "sequence"),
+    Index("ix_export_runs_site_id", "site_id", "sequence"),
+)
+
+export_targets = Table(
+    "export_targets",
+    metadata,
+    Column("run_id", Uuid, ForeignKey("export_runs.run_id"), primary_key=True),
+    Column("target", _text_c, primary_key=True),
+    Column("destination_id", Uuid, _of_destination(), nullable=False),
+    Column("place", JSONB, nullable=False),
+    Column("status", _text_c, nullable=False, server_default="PENDING"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_at", _instant),
+    Column("hold_id", BigInteger, nullable=False, server_default="0"),
+    Column("held_until", _instant),
+    Column("held_by", Text),
+    Column("started_at", _instant),
+    Column("finished_at", _instant),
+    Column("reason", _text_c),
+    Column("error", Text),
+    Column("progress", JSONB),
+    Column("manifest_name", Text),
+    Column("events", BigInteger),
+    Column("bytes", BigInteger),
+    Column("files", Integer),
+    Column("manifest", JSONB),
+    Index(
+        "ix_export_targets_open",
+        "destination_id",
+        "target",
+        "status",
+        postgresql_where=text("status <> 'SUCCEEDED'"),
+    ),
 )
 
 export_notices = Table(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.sources.schedule import InvalidCron, cron_of, next_due
+from data.schedules import InvalidCron, cron_of
+from data.sources.schedule import next_due
 from data.sources.source import Source
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
