@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import msgspec
@@ -35,7 +35,7 @@ class ExportBuckets:
     engine: Engine
     secrets: Secrets
     allow_private: bool
-    pace: Pace = Pace()
+    pace: Pace = field(default_factory=Pace)
 
     @asynccontextmanager
     async def open(self, place: Place, key: AccessKey | None) -> AsyncIterator[Bucket]:
@@ -95,9 +95,7 @@ def secret_context(destination_id: UUID, kind: str) -> bytes:
     return f"export:{destination_id}:{kind}".encode()
 
 
-def _texts(
-    sealed: SealedSecrets | None, target: TargetKind
-) -> list[tuple[TargetKind, str | None]]:
+def _texts(sealed: SealedSecrets | None, target: TargetKind) -> list[tuple[TargetKind, str | None]]:
     if sealed is None:
         return []
     client = (TargetKind.CLIENT, sealed.client)

@@ -267,6 +267,11 @@ def last_arrival(watermark_position: int) -> int:
     return (watermark_position + 1) * _PLACES_OF_BATCH - 1
 
 
+def position_of(arrival: int) -> int:
+    """The position of the batch to which a place in the order of arrival belongs."""
+    return arrival // _PLACES_OF_BATCH
+
+
 @dataclass(frozen=True, slots=True)
 class NewEventsQuery:
     """Events of a site that pass the filter and stand behind a place in the order of arrival."""

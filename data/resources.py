@@ -8,6 +8,7 @@ from datetime import datetime
 
 from data.admin_log_head import AdminLogWatch
 from data.columnar import ColumnarCopy
+from data.exporter import Exporter
 from data.follower import Follower
 from data.group_commit import GroupCommit
 from data.intake import Intake
@@ -52,6 +53,7 @@ class Resources:
     live: Live
     salts: SaltKeeper
     refresher: Refresher
+    exporter: Exporter
     persisted: PersistedQueries
     redis: RedisConnection | None
     queue: Queue | None

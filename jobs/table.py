@@ -7,6 +7,7 @@ from jobs.destroy_salts import destroy_salts
 from jobs.expire_export_notices import expire_export_notices
 from jobs.expire_source_history import expire_source_history
 from jobs.make_partitions import make_partitions
+from jobs.plan_exports import plan_exports
 from jobs.reconcile import reconcile
 from jobs.refresh_daily_users import refresh_daily_users
 from jobs.refresh_due_sources import refresh_due_sources
@@ -46,6 +47,15 @@ JOBS: tuple[Job[Resources], ...] = (
         Every(timedelta(seconds=1)),
         deadline=timedelta(seconds=10),
         at_start=True,
+    ),
+    # Only makes the runs; they are written beside the job, wherever there is room.
+    Job(
+        "plan_exports",
+        plan_exports,
+        Every(timedelta(seconds=2)),
+        deadline=timedelta(seconds=30),
+        at_start=True,
+        grace=timedelta(seconds=1),
     ),
     Job(
         "expire_source_history",

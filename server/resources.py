@@ -14,6 +14,7 @@ from data.cache import Room
 from data.columnar import ColumnarCopy, open_columnar
 from data.comparison import Comparison
 from data.export_notifier import NoticeRules, open_export_notifier
+from data.exporter import Exporter, ExporterParts, ExporterRules, open_exporter
 from data.follower import Follower, following
 from data.live import open_live
 from data.persisted import OwnPersistedQueries
@@ -165,6 +166,13 @@ async def open_resources(
             live=live,
             salts=salts,
             refresher=await _enter_refresher(stack, settings, ledger, secrets, metrics),
+            exporter=await _enter_exporter(
+                stack,
+                settings,
+                ExporterParts(
+                    ledger.writer_login, ledger.reads, columnar, secrets, metrics.exports, utc_now
+                ),
+            ),
             persisted=(
                 SharedPersistedQueries(redis, metrics.persisted)
                 if redis
@@ -207,6 +215,13 @@ async def _enter_refresher(
     return await stack.enter_async_context(
         open_refresher(ledger.writer_login, secrets, metrics.sources, utc_now, rules)
     )
+
+
+async def _enter_exporter(
+    stack: AsyncExitStack, settings: Settings, parts: ExporterParts
+) -> Exporter:
+    rules = ExporterRules(allow_private=settings.outbound_allow_private)
+    return await stack.enter_async_context(open_exporter(parts, rules))
 
 
 async def _enter_export_notifier(

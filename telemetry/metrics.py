@@ -26,6 +26,7 @@ from prometheus_client import (
 from telemetry.admin_metrics import AdminLogMetrics, LoginMetrics
 from telemetry.cache_metrics import CacheMetrics
 from telemetry.columnar_metrics import FollowMetrics, StoreMetrics
+from telemetry.export_metrics import ExportMetrics
 from telemetry.ledger_metrics import LeaderMetrics, ReplicaMetrics
 from telemetry.notice_metrics import NoticeMetrics
 from telemetry.queue_metrics import QueueMetrics, WorkerMetrics
@@ -309,6 +310,7 @@ class Metrics:
     admin_log: AdminLogMetrics
     login: LoginMetrics
     sources: SourceMetrics
+    exports: ExportMetrics
     notices: NoticeMetrics
 
     @classmethod
@@ -343,6 +345,7 @@ class Metrics:
             admin_log=AdminLogMetrics(registry),
             login=LoginMetrics(registry),
             sources=SourceMetrics(registry),
+            exports=ExportMetrics(registry),
             notices=NoticeMetrics(registry),
         )
 

@@ -17,9 +17,9 @@ from data.duckdb.spans import naive
 from data.duckdb.statements import fetch, statement
 from data.event_store import StoreUnavailable
 from data.exports.layout import Arrivals, Compression, FileFormat, Layout, Selection
-from data.exports.source import FileOrder, Stack
+from data.exports.source import FileOrder, Stack, Waiting
 from data.exports.tally import Proof, Tally
-from data.queries import EventFilter
+from data.queries import EventFilter, last_arrival, position_of
 
 _ALWAYS_THERE = frozenset({"event_id", "site_id", "event_type", "occurred_at", "received_at"})
 _INSTANTS = frozenset({"occurred_at", "received_at"})
@@ -92,6 +92,19 @@ def export_rows(cursor: Cursor, order: FileOrder) -> int:
     }
     [(rows,)] = fetch(cursor, sql, values)
     return int(rows)
+
+
+def export_waiting(
+    cursor: Cursor, after: int, through: int, site_id: str | None
+) -> dict[str, Waiting]:
+    """What sites (None: all) have in positions (after, through]; without those that have nothing."""
+    values = {
+        "after": last_arrival(after),
+        "through": last_arrival(through),
+        "site_id": site_id,
+    }
+    rows = fetch(cursor, statement("export_waiting"), values)
+    return {site: Waiting(events, position_of(first)) for site, events, first in rows}
 
 
 def _has_list(wanted: EventFilter) -> bool:

@@ -18,7 +18,7 @@ from data.duckdb.active_users import active_users
 from data.duckdb.copy_file import CopyFile, read_watermark
 from data.duckdb.day_versions import News, touched_since
 from data.duckdb.event_counts import event_counts
-from data.duckdb.exports import export_rows, export_stacks, export_tally
+from data.duckdb.exports import export_rows, export_stacks, export_tally, export_waiting
 from data.duckdb.live import activity, activity_changes, new_events
 from data.duckdb.retention import retention
 from data.duckdb.runner import OnQuery, Runner
@@ -28,7 +28,7 @@ from data.duckdb.tallies import days_before, tally_days, tally_stretch
 from data.duckdb.top_events import top_events
 from data.event_store import InvalidPattern
 from data.exports.layout import Arrivals, Selection
-from data.exports.source import FileOrder, Stack
+from data.exports.source import FileOrder, Stack, Waiting
 from data.exports.tally import Tally
 from data.queries import (
     ActiveUsersQuery,
@@ -165,6 +165,13 @@ class DuckDBStore:
     async def export_rows(self, order: FileOrder) -> int:
         """See `ExportSource`."""
         return await self._runner.run("export_rows", "read", partial(export_rows, order=order))
+
+    async def export_waiting(
+        self, after: int, through: int, site_id: str | None = None
+    ) -> dict[str, Waiting]:
+        """Events by site (None: all that have any) in positions (after, through] of the feed."""
+        work = partial(export_waiting, after=after, through=through, site_id=site_id)
+        return await self._runner.run("export_waiting", "read", work)
 
     async def size(self) -> int:
         """Bytes that the copy takes on disk, with its write-ahead log."""

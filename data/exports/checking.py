@@ -24,7 +24,6 @@ from data.schedules import InvalidCron
 
 _MAX_NAME_CHARS = 100
 _MAX_THRESHOLD = 1_000_000_000
-_MAX_URL_CHARS = 2_048
 _AWS = (".amazonaws.com", ".amazonaws.com.cn")
 
 
@@ -62,7 +61,10 @@ class Occupied:
 
 
 def check_destination(destination: Destination) -> None:
-    """Raises `DestinationInvalid` for the first thing that is wrong; asks nobody."""
+    """Raises `DestinationInvalid` for the first thing that is wrong; asks nobody.
+
+    The webhook is `require_webhook`'s.
+    """
     _check_name(destination.name)
     _check_place(destination.client, "bucket", "prefix", "region", "endpointUrl")
     if destination.backup is not None:
@@ -77,8 +79,6 @@ def check_destination(destination: Destination) -> None:
     _check_layout(destination)
     _check_schedule(destination)
     _check_threshold(destination.threshold_events)
-    if destination.webhook_url is not None:
-        _check_webhook(destination.webhook_url)
 
 
 def check_range(since: datetime | None, until: datetime | None, now: datetime) -> None:
@@ -125,7 +125,9 @@ def _check_place(place: Place, bucket: str, prefix: str, region: str, endpoint: 
         else:
             require_endpoint(place.endpoint)
     except PlaceInvalid as error:
-        raise DestinationInvalid(region if place.endpoint is None else endpoint, str(error)) from None
+        raise DestinationInvalid(
+            region if place.endpoint is None else endpoint, str(error)
+        ) from None
     try:
         # What is left: the region elsewhere, and the role.
         login = place.opened_by(AccessKey("", "")).login
@@ -166,24 +168,6 @@ _SOME_DAY = datetime.fromisoformat("2026-01-01T00:00:00Z")
 def _check_threshold(threshold: int | None) -> None:
     if threshold is not None and not 1 <= threshold <= _MAX_THRESHOLD:
         raise DestinationInvalid("thresholdEvents", f"it must be from 1 to {_MAX_THRESHOLD:,}")
-
-
-def _check_webhook(url: str) -> None:
-    wrong = DestinationInvalid(
-        "webhookUrl", "it is not an address such as https://hooks.example/exports"
-    )
-    if not url.isprintable() or " " in url or "\\" in url or len(url) > _MAX_URL_CHARS:
-        raise wrong
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-        (parts.hostname or "").encode("idna")
-    except ValueError:
-        raise wrong from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
-        raise wrong
-    if "@" in parts.netloc:
-        raise DestinationInvalid("webhookUrl", "it has a user name or password in it; leave it out")
 
 
 def _segments(prefix: str) -> list[str]:

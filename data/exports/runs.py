@@ -27,8 +27,13 @@ from data.s3.failures import BucketFailed, Reason
 
 # What the ledger holds of a selection; it raises `LedgerUnavailable`.
 LedgerProof = Callable[[Selection], Awaitable[Proof]]
+_JSON = "application/json"
 # Told of every file that is in the bucket.
 OnFile = Callable[[ManifestFile], None]
+
+
+async def _always() -> None:
+    return
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +41,23 @@ class RunParts:
     """What a run needs beside its order and a bucket.
 
     `source` is asked anew for every statement. `folder` is in the copy's own and holds two files at
-    a time. `clock` gives aware times.
+    a time. `clock` gives aware times. `may_publish` is asked right before the manifest is written,
+    and raises where somebody else has taken over.
     """
 
     source: Callable[[], ExportSource]
     folder: Path
     ledger: LedgerProof
     clock: Callable[[], datetime]
+    may_publish: Callable[[], Awaitable[None]] = _always
 
 
 async def write_run(
     order: RunOrder, parts: RunParts, bucket: Bucket, on_file: OnFile = lambda _: None
 ) -> Manifest:
     """Files, then their comparison with the ledger, then the manifest; the run is done with it.
+
+    Where another attempt has published a whole run meanwhile, its manifest is what comes back.
 
     Raises `BucketFailed`, `StoreUnavailable`, `LedgerUnavailable`, `DiskFull` or `CopyDiffers`;
     nothing can be seen then, and `clear_run` takes away what is left behind.
@@ -63,8 +72,25 @@ async def write_run(
             on_file(files[-1])
     await require_proven(order.selection, each.tally.everything, parts.ledger)
     manifest = manifest_of(order, tuple(files), each.tally, parts.clock())
-    await bucket.put_bytes(manifest.name, encode_manifest(manifest), "application/json")
-    return manifest
+    await parts.may_publish()
+    return await _publish(manifest, order, bucket)
+
+
+async def _publish(manifest: Manifest, order: RunOrder, bucket: Bucket) -> Manifest:
+    """The manifest that counts: ours, or that of another attempt that was faster."""
+    data = encode_manifest(manifest)
+    if await bucket.put_new(manifest.name, data, _JSON):
+        return manifest
+    found = await published(order, bucket)
+    if found == manifest:
+        # Only the answer to the first try was lost.
+        return manifest
+    if found is None or not await is_whole(found, bucket):
+        # Of a process that was frozen with it in its hands while its files were taken away.
+        await bucket.put_bytes(manifest.name, data, _JSON)
+        return manifest
+    await clear_attempt(order, bucket)
+    return found
 
 
 async def require_proven(selection: Selection, found: Proof, ledger: LedgerProof) -> None:
@@ -96,13 +122,30 @@ async def published(order: RunOrder, bucket: Bucket) -> Manifest | None:
     return manifest
 
 
+async def is_whole(manifest: Manifest, bucket: Bucket) -> bool:
+    """Whether all files of a manifest are there, as far as their sizes tell. Raises `BucketFailed`."""
+    if not manifest.files:
+        return True
+    found = {one.name: one.bytes async for one in bucket.objects(manifest.files_prefix)}
+    return all(found.get(file.name) == file.bytes for file in manifest.files)
+
+
 async def clear_run(order: RunOrder, bucket: Bucket) -> int:
     """Take away what a run without a manifest has left: objects and begun uploads; how many.
 
     For a run that is tried again, and for one that is given up. Raises `BucketFailed`.
     """
-    aborted = await bucket.abort_uploads(order.files_prefix)
-    names = [found.name async for found in bucket.objects(order.files_prefix)]
+    return await _clear(order.files_prefix, bucket)
+
+
+async def clear_attempt(order: RunOrder, bucket: Bucket) -> int:
+    """The same for what this one attempt has left, beside another that goes on or is done."""
+    return await _clear(order.attempt_prefix, bucket)
+
+
+async def _clear(prefix: str, bucket: Bucket) -> int:
+    aborted = await bucket.abort_uploads(prefix)
+    names = [found.name async for found in bucket.objects(prefix)]
     for name in names:
         await bucket.delete(name)
     return aborted + len(names)

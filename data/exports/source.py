@@ -37,6 +37,14 @@ class Stack:
     events: int
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Events of a site in a stretch of the feed, and the position of the first of them."""
+
+    events: int
+    first: int
+
+
 class ExportSource(Protocol):
     """A copy of the ledger in order of arrival.
 

@@ -116,9 +116,7 @@ async def due_targets(
     return [DueTarget(row.run_id, TargetKind(row.target)) for row in rows]
 
 
-async def claim(
-    engine: AsyncEngine, due: DueTarget, now: datetime, holder: str
-) -> Claim | None:
+async def claim(engine: AsyncEngine, due: DueTarget, now: datetime, holder: str) -> Claim | None:
     """The right to write a target that is due; None where it is not, or somebody holds it."""
     bound = {
         "run_id": due.run_id,
@@ -155,9 +153,7 @@ async def renew(
 async def abandon(engine: AsyncEngine, claimed: Claim, *, seconds: float) -> None:
     """Give a claim up unused, so that another process need not wait until it ends by itself."""
     async with driver_connection(engine, seconds) as connection:
-        await connection.execute(
-            _ABANDON, claimed.run.run_id, claimed.kind.value, claimed.hold_id
-        )
+        await connection.execute(_ABANDON, claimed.run.run_id, claimed.kind.value, claimed.hold_id)
 
 
 async def still_held(connection: AsyncConnection, claimed: Claim) -> bool:
@@ -181,7 +177,5 @@ for update
 
 
 async def _destination(connection: AsyncConnection, destination_id: UUID) -> StoredDestination:
-    statement = stored_destinations().where(
-        export_destinations.c.destination_id == destination_id
-    )
+    statement = stored_destinations().where(export_destinations.c.destination_id == destination_id)
     return destination_of((await connection.execute(statement)).one())

@@ -252,9 +252,7 @@ async def delete_destination(
     return True
 
 
-async def give_up_deleted(
-    connection: AsyncConnection, destination_id: UUID, now: datetime
-) -> None:
+async def give_up_deleted(connection: AsyncConnection, destination_id: UUID, now: datetime) -> None:
     """End what still waits of a destination that was deleted."""
     given = {"reason": "DELETED", "error": "the destination was deleted"}
     targets = [target.value for target in TargetKind]
@@ -316,9 +314,7 @@ async def _go_on(connection: AsyncConnection, row: Row[Any], now: datetime) -> N
     await make_due_again(connection, row.destination_id, targets, now)
 
 
-async def _drop_backup(
-    connection: AsyncConnection, destination_id: UUID, now: datetime
-) -> None:
+async def _drop_backup(connection: AsyncConnection, destination_id: UUID, now: datetime) -> None:
     values = dict.fromkeys((*_PAUSES[TargetKind.BACKUP], "backup_secret"))
     await connection.execute(_change(destination_id).values(values))
     given = {"reason": "BACKUP_REMOVED", "error": "the destination has no backup bucket any more"}
@@ -327,9 +323,7 @@ async def _drop_backup(
 
 
 async def _stored(connection: AsyncConnection, destination_id: UUID) -> StoredDestination:
-    statement = stored_destinations().where(
-        export_destinations.c.destination_id == destination_id
-    )
+    statement = stored_destinations().where(export_destinations.c.destination_id == destination_id)
     return destination_of((await connection.execute(statement)).one())
 
 
@@ -351,7 +345,8 @@ def _require_free(
     place, whose = found
     field_name = "prefix" if place == occupied[0] else "backupBucket"
     raise DestinationInvalid(
-        field_name, f"{place} overlaps with the place of {whose}: a chain of runs has its own prefix"
+        field_name,
+        f"{place} overlaps with the place of {whose}: a chain of runs has its own prefix",
     )
 
 
@@ -403,6 +398,4 @@ def _secret_values(changes: SecretChanges, now: datetime) -> dict[str, Any]:
 
 
 def _change(destination_id: UUID) -> Any:
-    return update(export_destinations).where(
-        export_destinations.c.destination_id == destination_id
-    )
+    return update(export_destinations).where(export_destinations.c.destination_id == destination_id)

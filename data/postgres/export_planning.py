@@ -196,9 +196,7 @@ async def retry_run(connection: AsyncConnection, run_id: UUID, now: datetime) ->
     return run
 
 
-async def skip_run(
-    connection: AsyncConnection, stored: StoredDestination, now: datetime
-) -> None:
+async def skip_run(connection: AsyncConnection, stored: StoredDestination, now: datetime) -> None:
     """Have a destination wait for its next time, as nothing waits for this one."""
     destination = stored.destination
     columns = export_destinations.c
@@ -218,13 +216,9 @@ async def sweep_deleted(connection: AsyncConnection, now: datetime) -> None:
         await give_up_deleted(connection, destination_id, now)
 
 
-async def _locked(
-    connection: AsyncConnection, destination_id: UUID
-) -> StoredDestination | None:
+async def _locked(connection: AsyncConnection, destination_id: UUID) -> StoredDestination | None:
     """The destination, which nobody else plans for until the end of the transaction."""
-    statement = stored_destinations().where(
-        export_destinations.c.destination_id == destination_id
-    )
+    statement = stored_destinations().where(export_destinations.c.destination_id == destination_id)
     row = (await connection.execute(statement.with_for_update(key_share=True))).one_or_none()
     return None if row is None else destination_of(row)
 
@@ -300,7 +294,10 @@ def _following(stored: StoredDestination, now: datetime) -> datetime | None:
 
 
 async def _end_pauses(
-    connection: AsyncConnection, stored: StoredDestination, kinds: Sequence[TargetKind], now: datetime
+    connection: AsyncConnection,
+    stored: StoredDestination,
+    kinds: Sequence[TargetKind],
+    now: datetime,
 ) -> None:
     values: dict[str, Any] = {}
     if TargetKind.CLIENT in kinds and TargetKind.CLIENT in stored.pauses:
@@ -319,5 +316,3 @@ async def _end_pauses(
 
 def _plain(struct: msgspec.Struct) -> Any:
     return msgspec.json.decode(msgspec.json.encode(struct))
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from data.exports.records import (
     Trigger,
 )
 from data.postgres.engine import ledger_errors
-from data.postgres.tables import export_runs, export_targets
+from data.postgres.tables import export_runs, export_targets, ingest_batches
 
 _LAST = text("""
 select newest.run_id
@@ -75,9 +76,7 @@ async def runs_by_ids(engine: AsyncEngine, run_ids: Sequence[UUID]) -> dict[UUID
             return {run.run_id: run for run in await runs_of(connection, run_ids)}
 
 
-async def last_runs(
-    engine: AsyncEngine, destination_ids: Sequence[UUID]
-) -> dict[UUID, StoredRun]:
+async def last_runs(engine: AsyncEngine, destination_ids: Sequence[UUID]) -> dict[UUID, StoredRun]:
     """The newest run of each of these destinations that has one."""
     with ledger_errors():
         async with engine.connect() as connection:
@@ -124,6 +123,18 @@ async def unpublished(
     return found
 
 
+async def commit_times(engine: AsyncEngine, positions: Sequence[int]) -> dict[int, datetime]:
+    """When the batches at these positions were committed, as far as there are any."""
+    columns = ingest_batches.c
+    statement = select(columns.position, columns.committed_at).where(
+        columns.position.in_(positions)
+    )
+    with ledger_errors():
+        async with engine.connect() as connection:
+            rows = await connection.execute(statement)
+            return {row.position: row.committed_at for row in rows}
+
+
 async def runs_of(connection: AsyncConnection, run_ids: Sequence[UUID]) -> list[StoredRun]:
     """The runs of these ids, newest first."""
     columns = export_runs.c
@@ -135,12 +146,13 @@ async def _runs(connection: AsyncConnection, statement: Select[Any]) -> list[Sto
     rows = (await connection.execute(statement)).all()
     columns = export_targets.c
     is_held = func.coalesce(columns.held_until > func.clock_timestamp(), False)
-    every = [column for column in columns if column is not columns.manifest]
-    found = await connection.execute(
+    every: list[Any] = [column for column in columns if column is not columns.manifest]
+    chosen: Select[Any] = (
         select(*every, is_held.label("is_held"))
         .where(columns.run_id.in_([row.run_id for row in rows]))
         .order_by(columns.run_id, columns.target.desc())
     )
+    found = await connection.execute(chosen)
     targets: dict[UUID, list[StoredTarget]] = {}
     for row in found:
         targets.setdefault(row.run_id, []).append(_target(row))

@@ -105,6 +105,25 @@ class Bucket:
         }
         await self._run(lambda: self._put(name, data, about), name)
 
+    async def put_new(self, name: str, data: bytes, content_type: str) -> bool:
+        """Make a small object, unless there is one of this name; False then.
+
+        Some services do not know of this condition: there it is made in any case.
+        """
+        about = {
+            "ContentType": content_type,
+            "Metadata": {"sha256": hashlib.sha256(data).hexdigest()},
+        }
+        try:
+            await self._run(lambda: self._put(name, data, {**about, "IfNoneMatch": "*"}), name)
+        except BucketFailed as failed:
+            if failed.reason is Reason.ALREADY_THERE:
+                return False
+            if failed.reason is not Reason.NOT_OFFERED:
+                raise
+            await self.put_bytes(name, data, content_type)
+        return True
+
     async def pieces(self, name: str) -> AsyncIterator[bytes]:
         """What an object holds, a mebibyte at a time."""
         answer = await self._run(lambda: self._client.get_object(Bucket=self._name, Key=name), name)

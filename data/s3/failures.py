@@ -36,6 +36,8 @@ class Reason(StrEnum):
     DAMAGED = "DAMAGED"
     UPLOAD_GONE = "UPLOAD_GONE"
     NOT_TAKEN = "NOT_TAKEN"
+    ALREADY_THERE = "ALREADY_THERE"
+    NOT_OFFERED = "NOT_OFFERED"
 
 
 _VERDICTS = {
@@ -49,6 +51,7 @@ _VERDICTS = {
     Reason.ADDRESS_REFUSED: Verdict.PERMANENT,
     Reason.UNTRUSTED: Verdict.PERMANENT,
     Reason.NOT_TAKEN: Verdict.PERMANENT,
+    Reason.NOT_OFFERED: Verdict.PERMANENT,
 }
 
 

@@ -44,6 +44,9 @@ _REASONS = {
     "InsufficientStorage": Reason.FULL,
     "QuotaExceeded": Reason.FULL,
     "XMinioStorageFull": Reason.FULL,
+    "PreconditionFailed": Reason.ALREADY_THERE,
+    "ConditionalRequestConflict": Reason.BUSY,
+    "NotImplemented": Reason.NOT_OFFERED,
 }
 _BY_STATUS = {
     301: Reason.WRONG_REGION,
@@ -51,7 +54,9 @@ _BY_STATUS = {
     401: Reason.NO_PERMISSION,
     403: Reason.NO_PERMISSION,
     404: Reason.NOT_FOUND,
+    412: Reason.ALREADY_THERE,
     429: Reason.BUSY,
+    501: Reason.NOT_OFFERED,
     507: Reason.FULL,
 }
 _PERMISSIONS = {
@@ -137,6 +142,8 @@ _SENTENCES = {
     Reason.BROKE_OFF: "the request to {where} broke off",
     Reason.UPLOAD_GONE: "the upload of {name} was aborted meanwhile",
     Reason.FULL: "bucket {bucket} is full",
+    Reason.ALREADY_THERE: "there is an object {name} in bucket {bucket} already",
+    Reason.NOT_OFFERED: "{where} does not offer what is asked of it for {name}",
 }
 
 

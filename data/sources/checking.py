@@ -13,9 +13,9 @@ from jsonpointer import JsonPointer, JsonPointerException
 from data.calendar import UnknownZone, zone_of
 from data.outbound.addresses import resolve
 from data.outbound.failures import OutboundFailed
+from data.schedules import InvalidCron, cron_of
 from data.secret_errors import SecretMissing
 from data.secret_names import check_name
-from data.schedules import InvalidCron, cron_of
 from data.sources.source import Format, Header, Method, Paging, PagingKind, Source
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

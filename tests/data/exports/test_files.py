@@ -317,7 +317,7 @@ def test_names_sort_in_the_order_of_the_feed() -> None:
     assert names == sorted(names)
     assert manifests == sorted(manifests)
     assert names[0] == (
-        "a/b/events/day=2026-03-05/0000000000000000001-00000000-0000-0000-0000-000000000063-00001"
+        "a/b/events/day=2026-03-05/0000000000000000001-00000000-0000-0000-0000-000000000063-001-00001"
         ".jsonl"
     )
     assert manifests[0] == (
