@@ -18,6 +18,7 @@ _VERSION = "1"
 _LOG = "log"
 _RECORD = "record"
 _AUDIT = "audit"
+_RUN = "run"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -75,6 +76,16 @@ def audit_cursor_of(audit_id: int) -> str:
 def audit_id_of(cursor: str, argument: str = "after") -> int:
     """The audit that a cursor names; raises `BadUserInput`."""
     return _number_of(_AUDIT, cursor, argument)
+
+
+def run_cursor_of(sequence: int) -> str:
+    """The cursor of a run of an export."""
+    return _numbered(_RUN, sequence)
+
+
+def run_sequence_of(cursor: str, argument: str = "after") -> int:
+    """The run that a cursor names; raises `BadUserInput`."""
+    return _number_of(_RUN, cursor, argument)
 
 
 def record_cursor_of(place: RecordPlace) -> str:

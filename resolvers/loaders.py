@@ -28,6 +28,7 @@ from data.queries import (
 from data.results import Batch
 from data.sources.records import RecordChange, StoredAudit
 from resolvers.errors import Unavailable
+from resolvers.export_loaders import ExportLoaders
 from telemetry.tracing import Tracing
 
 log = structlog.get_logger()
@@ -140,6 +141,11 @@ class Loaders:
 
         return DataLoader(load)
 
+    @cached_property
+    def exports(self) -> ExportLoaders:
+        """Destinations of exports, and their runs."""
+        return ExportLoaders(self._read)
+
     async def _read(self, name: str, asked: Sequence[object], question: Question[Read]) -> Read:
         """What the ledger answers; raises `Unavailable`."""
         assert self._reads is not None
@@ -147,7 +153,7 @@ class Loaders:
             with self._asking(name, len(asked)):
                 return await self._reads.run(question)
         except (LedgerUnavailable, LedgerRefused) as error:
-            raise Unavailable("ledger", "sources cannot be read now; try again shortly") from error
+            raise Unavailable("ledger", "this cannot be read now; try again shortly") from error
 
     def _loader(self, name: str, ask: Ask[Query, Rows]) -> DataLoader[Query, Loaded[Rows]]:
         async def load(queries: list[Query]) -> list[Loaded[Rows]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Annotated, TypeAlias
 
 import strawberry
+from strawberry.utils.str_converters import to_camel_case
 
 from data import queries
 from schema.arguments import given
@@ -179,6 +181,43 @@ def filter_asked(filter: EventFilter | None) -> queries.EventFilter:
     """The filter that was asked for, or the one that lets every event pass."""
     wanted = given(filter)
     return wanted.to_query() if wanted else queries.EVERYTHING
+
+
+def filter_shown(kept: queries.EventFilter) -> dict[str, object]:
+    """A filter that was kept, as the input of its name would be sent."""
+    shown: dict[str, object] = {
+        to_camel_case(field.value): _given(condition) for field, condition in kept.fields
+    }
+    if kept.properties:
+        shown["properties"] = [_property(one) for one in kept.properties]
+    if kept.all_of:
+        shown["and"] = [filter_shown(one) for one in kept.all_of]
+    if kept.any_of is not None:
+        shown["or"] = [filter_shown(one) for one in kept.any_of]
+    if kept.negated is not None:
+        shown["not"] = filter_shown(kept.negated)
+    return shown
+
+
+def _property(kept: queries.PropertyFilter) -> dict[str, object]:
+    shown: dict[str, object] = {"name": kept.name}
+    if kept.string is not None:
+        shown["string"] = _given(kept.string)
+    if kept.number is not None:
+        shown["number"] = _given(kept.number)
+    if kept.boolean is not None:
+        shown["boolean"] = kept.boolean
+    return shown
+
+
+def _given(condition: queries.StringFilter | queries.NumberFilter) -> dict[str, object]:
+    """What is said of a text or a number, without what is not."""
+    said = {one.name: getattr(condition, one.name) for one in fields(condition)}
+    return {
+        to_camel_case(name.removesuffix("_")): list(value) if isinstance(value, tuple) else value
+        for name, value in said.items()
+        if value is not None and (name != "ignore_case" or value)
+    }
 
 
 def _tuple(texts: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -19,6 +19,7 @@ from resolvers.sources import MAX_SOURCES, ShownSource
 from schema.arguments import Info, given
 from schema.cache import InvalidateCachePayload
 from schema.directives import Cost, ListSize
+from schema.export_mutation import ExportMutation
 from schema.fields import field
 from schema.ingest import IngestInput, IngestPayload
 from schema.keys import ApiKeyInput, CreatedApiKey
@@ -40,7 +41,7 @@ _REFRESHED = ListSize(
 
 
 @strawberry.type
-class Mutation:
+class Mutation(ExportMutation):
     """What can be done."""
 
     @field(

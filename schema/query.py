@@ -41,6 +41,7 @@ from schema.cache_hints import CacheControl
 from schema.dead_letters import DeadLetterConnection, FirstLetters
 from schema.directives import Cost, ListSize
 from schema.events import Days, EventConnection, UserId
+from schema.export_query import ExportQuery
 from schema.fields import field
 from schema.filters import Filter, filter_asked
 from schema.ingest import EventIds, IngestReceipt
@@ -94,7 +95,7 @@ _PARTS = ListSize(assumed_size=_MAX_PARTS, sized_fields=["parts"])
 
 
 @strawberry.type
-class Query(SourceQuery):
+class Query(SourceQuery, ExportQuery):
     """What can be asked. Every question is about one site; a key of one site need not say which."""
 
     @field(

@@ -22,6 +22,7 @@ from schema.operations import Operations, Policy
 from schema.shared_streams import SharedStreams
 from server.collect import Collect
 from server.connections import open_connections
+from server.export_hook import ROUTE, ExportHook
 from server.graphiql import GraphiQL
 from server.graphql import GraphQL, View
 from server.headers import OF_COLLECT
@@ -106,6 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
             Route("/health", HealthPage(proxies).get),
             Route("/health/live", live),
             Route("/metrics", MetricsPage(proxies).get),
+            Route(ROUTE, ExportHook(settings.trusted_proxies)),
         ],
     )
 

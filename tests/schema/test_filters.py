@@ -13,7 +13,7 @@ from strawberry import UNSET
 from strawberry.schema.config import StrawberryConfig
 
 from data.queries import EVERYTHING, EventFilter, Field, NumberFilter, PropertyFilter, StringFilter
-from schema.filters import Filter, filter_asked
+from schema.filters import Filter, filter_asked, filter_shown
 from schema.scalars import SCALARS
 
 TEXT_NAMES = {
@@ -160,6 +160,11 @@ def test_null_is_the_same_as_not_given(wanted: EventFilter) -> None:
 @given(FILTERS)
 def test_a_filter_in_the_document_is_the_same_as_in_a_variable(wanted: EventFilter) -> None:
     assert understood_literal(without_nulls(sent_filter(wanted))) == wanted
+
+
+@given(FILTERS)
+def test_a_filter_is_shown_as_it_would_be_sent(wanted: EventFilter) -> None:
+    assert understood(filter_shown(wanted)) == wanted
 
 
 def test_the_names_that_these_tests_know_are_all_there_are() -> None:
