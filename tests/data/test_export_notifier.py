@@ -1,15 +1,12 @@
 """Notices from the ledger to a real server: signed, again after a failure, and never elsewhere."""
 
 import asyncio
-import hmac
 import json
 import sys
-from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -34,6 +31,7 @@ from tests.fixtures.ledger import Database
 from tests.fixtures.service import ROOT, clean_environment
 from tests.fixtures.source_answers import Failing, Gated, hang, hang_up, redirect, text
 from tests.fixtures.source_server import Asked, SourceServer
+from tests.fixtures.webhooks import is_signed
 
 SECONDS = 30
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
@@ -145,15 +143,6 @@ async def place(
         await create_site(connection, Site("shop", "Shop", "UTC", Weekday.MONDAY, (), NOON))
     source_server.at("/hook", OK)
     return Place(database, writer, source_server, tmp_path)
-
-
-def is_signed(asked: Asked, secret: str) -> bool:
-    """What a receiver checks, by Standard Webhooks and nothing of ours."""
-    key = b64decode(secret.split("_", 1)[1])
-    content = f"{asked.headers['webhook-id']}.{asked.headers['webhook-timestamp']}.".encode()
-    expected = b64encode(hmac.new(key, content + asked.body, sha256).digest()).decode()
-    signatures = asked.headers["webhook-signature"].split(" ")
-    return any(hmac.compare_digest(one, f"v1,{expected}") for one in signatures)
 
 
 async def test_a_notice_comes_once_and_signed(place: Place) -> None:

@@ -4,10 +4,11 @@ In the end the files of each destination hold what the ledger holds, and nothing
 """
 
 import asyncio
+import json
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,9 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
+import pytest_asyncio
 
+from data.s3.bucket import open_bucket
 from tests.faults.exported import (
     by_id,
     ledger_rows,
@@ -29,6 +32,9 @@ from tests.faults.exported import (
 from tests.fixtures.ledger import Database
 from tests.fixtures.s3 import BUCKET, KEY_ID, REGION, SECRET, S3Server, running_s3
 from tests.fixtures.service import Service, free_port, launch
+from tests.fixtures.source_answers import text
+from tests.fixtures.source_server import SourceServer
+from tests.fixtures.webhooks import is_signed
 
 SECONDS = 90
 RUNS = 30
@@ -37,7 +43,7 @@ BACKUP = "their-backup"
 
 SAVE_SITE = 'mutation ($id: ID!) { saveSite(input: {id: $id, timezone: "UTC"}) { id } }'
 SAVE = """
-mutation ($input: ExportDestinationInput!) { saveExportDestination(input: $input) { id hookToken } }
+mutation ($input: ExportDestinationInput!) { saveExportDestination(input: $input) { id hookToken webhookSecret } }
 """
 RUN = """
 mutation ($id: ID!, $since: DateTime, $until: DateTime) {
@@ -57,6 +63,13 @@ mutation ($site: ID!, $events: [EventInput!]!) {
   ingest(input: {siteId: $site, events: $events}) { receipts { eventId status } }
 }
 """
+_AT_WORK = """
+select held_by from export_targets
+where status = 'RUNNING' and held_until > clock_timestamp()
+order by held_until desc
+limit 1
+"""
+_TAKEN_OVER = "select count(*) from export_targets where hold_id > 1"
 # What may be answered while a process is killed, or looks for what another one has just done.
 _PASSING = (httpx.HTTPError, ValueError)
 
@@ -134,10 +147,13 @@ class Scene:
 
     database: Database
     server: S3Server
+    receiver: SourceServer
     home: Path
     services: list[Service] = field(default_factory=list)
+    gone: list[Service] = field(default_factory=list)
     ids: dict[str, str] = field(default_factory=dict)
     token: str = ""
+    secret: str = ""
 
     async def start(self, port: int | None = None) -> Service:
         """One more process; they share their folder, as those of one machine may."""
@@ -169,7 +185,7 @@ class Scene:
             return data
 
     async def save(self, name: str, fields: dict[str, Any]) -> None:
-        """Make a destination with a prefix of its own; that of `hourly` has a backup, too."""
+        """Make a destination with a prefix of its own; `hourly` has a backup and a webhook, too."""
         wanted = {
             "siteId": "shop",
             "name": name,
@@ -179,22 +195,43 @@ class Scene:
             "endpointUrl": self.server.endpoint,
             "accessKeyId": KEY_ID,
             "secretAccessKey": SECRET,
-            "rotateHook": True,
-            **({"backupBucket": BACKUP} if name == "hourly" else {}),
             **fields,
         }
+        if name == "hourly":
+            wanted |= {"backupBucket": BACKUP, "webhookUrl": self.receiver.url("/hook")}
+        if name == "asked":
+            wanted |= {"rotateHook": True}
         saved = (await self.surely(SAVE, {"input": wanted}))["saveExportDestination"]
         self.ids[name] = saved["id"]
-        self.token = saved["hookToken"]
+        self.token = saved["hookToken"] or self.token
+        self.secret = saved["webhookSecret"] or self.secret
 
-    async def kill_one(self) -> None:
-        """Take a process away at once, and bring another one up in its place."""
-        number = random.randrange(len(self.services))
+    async def kill_one(self, *, midway: bool) -> None:
+        """Take a process away, and bring another one up in its place.
+
+        `midway`: one that is at a run, as soon as there is one.
+        """
+        numbers = {service.process.pid: number for number, service in enumerate(self.services)}
+        pid = await self.pid_at_work() if midway else random.choice(list(numbers))
+        number = numbers[pid]
         killed = self.services[number]
         await killed.stop(signal.SIGKILL)
-        started = await self.start(killed.port)
-        self.services[number] = started
-        await killed.client.aclose()
+        self.gone.append(killed)
+        self.services[number] = await self.start(killed.port)
+
+    async def pid_at_work(self) -> int:
+        """The process that holds a target of a run."""
+        async with self.ledger() as ledger:
+            while True:
+                holder: str | None = await ledger.fetchval(_AT_WORK)
+                if holder is not None and (pid := int(holder.split(":")[1])) in self.pids:
+                    return pid
+                await asyncio.sleep(0.01)
+
+    @property
+    def pids(self) -> set[int]:
+        """The processes that there are now."""
+        return {service.process.pid for service in self.services}
 
     async def runs(self, name: str) -> list[dict[str, Any]]:
         """The runs of a destination, the newest first."""
@@ -300,64 +337,92 @@ async def verify(scene: Scene, run_id: str) -> list[str]:
     return problems
 
 
-@asynccontextmanager
-async def exporting(database: Database, server: S3Server, home: Path) -> AsyncIterator[Scene]:
+async def told(scene: Scene, run_ids: set[str]) -> None:
+    """Return when the webhook was told of each of these runs, and of no other."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            asked = list(scene.receiver.asked)
+            notices = {one.headers["webhook-id"]: json.loads(one.body) for one in asked}
+            published = [one for one in notices.values() if one["type"] == "export.succeeded"]
+            told = Counter(one["data"]["export_id"] for one in published)
+            if set(told) == run_ids:
+                break
+            await asyncio.sleep(0.2)
+    # Of a process that was killed a notice may come twice, but under one id.
+    assert set(told.values()) == {1}
+    assert all(is_signed(one, scene.secret) for one in asked)
+
+
+async def verify_all(scene: Scene, run_ids: Sequence[str]) -> list[str]:
+    """What is wrong with any of these runs, a few of which are looked at at a time."""
+    gate = asyncio.Semaphore(4)
+
+    async def one(run_id: str) -> list[str]:
+        async with gate:
+            return await verify(scene, run_id)
+
+    return [problem for each in await asyncio.gather(*map(one, run_ids)) for problem in each]
+
+
+@pytest_asyncio.fixture
+async def scene(
+    database: Database, source_server: SourceServer, tmp_path: Path
+) -> AsyncIterator[Scene]:
     """Two services with all destinations."""
-    scene = Scene(database, server, home)
-    try:
-        scene.services.append(await scene.start(free_port()))
-        for site_id in ("shop", "other"):
-            await scene.surely(SAVE_SITE, {"id": site_id})
-        for name, fields in DESTINATIONS.items():
-            await scene.save(name, fields)
-        scene.services.append(await scene.start(free_port()))
-        yield scene
-    finally:
-        for service in scene.services:
-            await service.stop(signal.SIGKILL)
-            await service.client.aclose()
+    source_server.at("/hook", text(b"", status=204))
+    (tmp_path / "s3" / BACKUP).mkdir(parents=True)
+    async with running_s3(tmp_path / "s3") as server:
+        made = Scene(database, server, source_server, tmp_path / "home")
+        try:
+            made.services.append(await made.start(free_port()))
+            for site_id in ("shop", "other"):
+                await made.surely(SAVE_SITE, {"id": site_id})
+            for name, fields in DESTINATIONS.items():
+                await made.save(name, fields)
+            made.services.append(await made.start(free_port()))
+            yield made
+        finally:
+            for service in (*made.services, *made.gone):
+                await service.stop(signal.SIGKILL)
+                await service.client.aclose()
 
 
 async def test_thirty_runs_among_kills_are_together_the_ledger_and_can_be_proved(
-    database: Database, tmp_path: Path
+    scene: Scene,
 ) -> None:
-    (tmp_path / "s3" / BACKUP).mkdir(parents=True)
-    async with (
-        running_s3(tmp_path / "s3") as server,
-        exporting(database, server, tmp_path / "home") as scene,
-    ):
-        feed = Feed(scene)
-        async with busy(scene, feed), asyncio.timeout(SECONDS):
-            for _ in range(KILLS):
-                await asyncio.sleep(random.uniform(1, 4))
-                await scene.kill_one()
-            while (runs := await scene.count()).total() < RUNS or min(runs.values()) < 3:
-                await asyncio.sleep(0.5)
-        since, until = datetime.now(UTC) - timedelta(days=100), datetime.now(UTC)
-        asked = {"id": scene.ids["asked"], "since": since.isoformat(), "until": until.isoformat()}
-        backfill = (await scene.surely(RUN, asked))["runExport"]
-        assert backfill["isBackfill"]
-        await until_exported(scene)
+    feed = Feed(scene)
+    async with busy(scene, feed), asyncio.timeout(SECONDS):
+        for number in range(KILLS):
+            await asyncio.sleep(random.uniform(0.5, 3))
+            await scene.kill_one(midway=number % 2 == 0)
+        while (runs := await scene.count()).total() < RUNS or min(runs.values()) < 3:
+            await asyncio.sleep(0.5)
+    since, until = datetime.now(UTC) - timedelta(days=100), datetime.now(UTC)
+    asked = {"id": scene.ids["asked"], "since": since.isoformat(), "until": until.isoformat()}
+    assert (await scene.surely(RUN, asked))["runExport"]["isBackfill"]
+    await until_exported(scene)
 
-        async with scene.ledger() as ledger:
-            rows = await ledger_rows(ledger, "shop")
-        assert set(rows) == feed.acknowledged
-        assert min(len(rows), feed.duplicates) > 100
-        bucket, backup = objects_in(server.folder / BUCKET), objects_in(server.folder / BACKUP)
-        for name in DESTINATIONS:
-            compare(name, rows, bucket)
-        compare("hourly", rows, backup)
-        assert metered(backup) == [one.metering for one in manifests_in(backup, "hourly")]
-        [taken] = [one for one in manifests_in(bucket, "asked") if one.is_backfill]
-        assert by_id(taken.rows(bucket)) == occurred_in(rows, since, until)
+    async with scene.ledger() as ledger:
+        rows = await ledger_rows(ledger, "shop")
+        assert await ledger.fetchval(_TAKEN_OVER) > 0
+    assert set(rows) == feed.acknowledged
+    assert min(len(rows), feed.duplicates) > 100
+    bucket, backup = (objects_in(scene.server.folder / name) for name in (BUCKET, BACKUP))
+    for name in DESTINATIONS:
+        compare(name, rows, bucket)
+    compare("hourly", rows, backup)
+    assert metered(backup) == [one.metering for one in manifests_in(backup, "hourly")]
+    [taken] = [one for one in manifests_in(bucket, "asked") if one.is_backfill]
+    assert by_id(taken.rows(bucket)) == occurred_in(rows, since, until)
 
-        found = {name: await scene.runs(name) for name in DESTINATIONS}
-        triggers = {run["trigger"] for runs in found.values() for run in runs}
-        assert triggers >= {"SCHEDULE", "THRESHOLD", "REQUEST", "HOOK"}
-        ids = [run["id"] for runs in found.values() for run in runs]
-        assert len(ids) >= RUNS
-        assert [await verify(scene, run_id) for run_id in ids] == [[]] * len(ids)
-        await spoil(scene, found["hourly"], found["cron"])
+    found = {name: await scene.runs(name) for name in DESTINATIONS}
+    triggers = {run["trigger"] for runs in found.values() for run in runs}
+    assert triggers >= {"SCHEDULE", "THRESHOLD", "REQUEST", "HOOK"}
+    ids = [run["id"] for runs in found.values() for run in runs]
+    assert len(ids) >= RUNS
+    assert await verify_all(scene, ids) == []
+    await told(scene, {run["id"] for run in found["hourly"]})
+    await spoil(scene, found["hourly"], found["cron"])
 
 
 async def spoil(scene: Scene, altered: list[dict[str, Any]], deleted: list[dict[str, Any]]) -> None:
@@ -374,13 +439,14 @@ async def spoil(scene: Scene, altered: list[dict[str, Any]], deleted: list[dict[
     changed, gone = files[one][0], files[other][0]
     data = bytearray(bucket[changed].read_bytes())
     data[len(data) // 2] ^= 1
-    bucket[changed].write_bytes(data)
-    bucket[gone].unlink()
+    # As anybody may who has a key: what the server itself has in mind must change, too.
+    async with open_bucket(scene.server.place(), allow_private=True) as opened:
+        await opened.put_bytes(changed, bytes(data), "application/octet-stream")
+        await opened.delete(gone)
 
     [problem] = await verify(scene, one)
     assert (changed in problem, "was changed" in problem) == (True, True)
     [problem] = await verify(scene, other)
     assert (gone in problem, "is missing" in problem) == (True, True)
-    for run in (*altered, *deleted):
-        if run["id"] not in (one, other):
-            assert await verify(scene, run["id"]) == []
+    others = [run["id"] for run in (*altered, *deleted) if run["id"] not in (one, other)]
+    assert await verify_all(scene, others) == []
