@@ -91,6 +91,14 @@ class ShownDestination:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownSetup:
+    """What has to be known of a site and a service before a destination is saved."""
+
+    external_id: str
+    endpoint_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ShownFile:
     """An object of a run."""
 

@@ -60,7 +60,7 @@ class ExportDestinationInput:
     role_arn: str | None = strawberry.field(
         description=(
             "A role to assume in place of a key. Its trust policy must ask for the `externalId` of "
-            "`exportExternalId`."
+            "`exportSetup`."
         )
     )
     format: FileFormat = strawberry.field(

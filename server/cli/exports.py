@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -85,8 +84,9 @@ def export(
         followed = run(_export(settings, destination, site, wanted))
     except Stopped as stopped:
         raise Stopped(
-            stopped.number, "stopped; the run is still open: a service goes on with it, or this "
-            "command when it is given again"
+            stopped.number,
+            "stopped; the run is still open: a service goes on with it, or this "
+            "command when it is given again",
         ) from None
     _tell(followed, as_json=json)
     problem = _problem_of(followed.run)
@@ -171,7 +171,9 @@ def _show(found: StoredRun, advance: Advance) -> None:
     so_far = target.progress or RunProgress()
     words = f"{so_far.rows:,} events, {so_far.files:,} files, {_size(so_far.bytes)}"
     if target.status is RunStatus.PENDING or not target.is_held:
-        words = "waiting for its turn" if target.error is None else f"tried again soon: {target.error}"
+        words = (
+            "waiting for its turn" if target.error is None else f"tried again soon: {target.error}"
+        )
     if target.kind is TargetKind.BACKUP:
         words = f"backup: {words}"
     advance(so_far.rows, so_far.of or 0, words)
