@@ -32,7 +32,7 @@ class ExportDestinationInput:
         )
     )
     name: str = strawberry.field(
-        description="1 to 100 characters to know it by, once in its site; commands take it, too."
+        description="1 to 100 characters to know it by; `footfall export` takes it, too."
     )
     bucket: str = strawberry.field(description="The bucket; it must be there already.")
     prefix: str | None = strawberry.field(

@@ -90,7 +90,7 @@ class ExportDestination:
 
     destination_id: ID = strawberry.field(name="id", description="The destination's id.")
     site_id: ID = strawberry.field(description="The site whose events are taken.")
-    name: str = strawberry.field(description="What it is called, once in its site.")
+    name: str = strawberry.field(description="What it is called.")
     bucket: str = strawberry.field(description="The bucket.")
     prefix: str = strawberry.field(description="What the names of all objects begin with.")
     region: str = strawberry.field(description="The region of the bucket.")
