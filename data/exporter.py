@@ -181,8 +181,13 @@ class Exporter:
 
     async def _attempt(self, claimed: Claim) -> None:
         self.means.metrics.running.inc()
+        attempt = ExportAttempt(self.means, self.pace, claimed)
         try:
-            await ExportAttempt(self.means, self.pace, claimed).run()
+            # Of attempts that failed, the last one has ended it: then processes were killed.
+            if claimed.target.attempts > self.pace.retry.attempts:
+                await attempt.give_up()
+            else:
+                await attempt.run()
         except asyncio.CancelledError:
             with suppress(LedgerUnavailable):
                 await abandon(self.means.engine, claimed, seconds=_CLOSING_SECONDS)
