@@ -68,6 +68,6 @@ def _without_nothing(value: Any) -> Any:
             name: _without_nothing(one)
             for name, one in value.items()
             # Of no filters none passes: an empty list says something there.
-            if one is not None and (one != [] or name == "any_of") and one is not False
+            if one is not None and one is not False and (one != () or name == "any_of")
         }
-    return [_without_nothing(one) for one in value] if isinstance(value, list) else value
+    return [_without_nothing(one) for one in value] if isinstance(value, tuple) else value

@@ -199,7 +199,7 @@ def shown_destination(stored: StoredDestination) -> ShownDestination:
         timezone=known.timezone,
         threshold_events=known.threshold_events,
         max_file_bytes=layout.max_file_bytes,
-        fields=layout.fields,
+        fields=layout.layout.fields,
         filter=layout.filter,
         backup=_backup(stored, known),
         webhook_url=known.webhook_url,

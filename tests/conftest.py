@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fixtures.redis",
     "tests.fixtures.s3",
     "tests.fixtures.exporting",
+    "tests.fixtures.exported",
     "tests.fixtures.source_server",
     "tests.fixtures.sourced",
     "tests.fixtures.standby",
