@@ -111,6 +111,12 @@ class ExportAttempt:
         else:
             await self._succeeded(manifest, perf_counter() - began)
 
+    async def give_up(self) -> None:
+        """Note that nobody has come to the end of an attempt. Raises `LedgerUnavailable`."""
+        attempts = self.claimed.target.attempts - 1
+        error = f"given up after {attempts} attempts: the processes at work were killed, or hung"
+        await self._note(Failure("KILLED", error, After.DEATH), self.means.clock())
+
     async def _published(self) -> Manifest:
         """The manifest, with the claim renewed all the time."""
         try:
@@ -252,6 +258,10 @@ class ExportAttempt:
         if is_unexpected(error):
             # What went wrong is for the log: it may hold anything.
             log.error("export.unexpected", exc_info=error, **self._about())
+        await self._note(failure, now)
+
+    async def _note(self, failure: Failure, now: datetime) -> None:
+        claimed = self.claimed
         if failure.after is After.DEATH:
             await self._clear(whole=True)
 

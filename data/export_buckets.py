@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 import msgspec
+import structlog
 
+from data.envelope import key_version
 from data.exports.destination import (
     ROLE_KEY_SECRET,
     Destination,
@@ -16,12 +18,19 @@ from data.exports.destination import (
     TargetKind,
     role_key_of,
 )
-from data.postgres.engine import Engine
-from data.postgres.export_destinations import SealedSecrets, sealed_secrets
+from data.postgres.engine import Engine, transaction
+from data.postgres.export_destinations import (
+    SealedSecrets,
+    sealed_secrets,
+)
+from data.postgres.export_sealed import all_sealed, replace_sealed
 from data.s3.bucket import Bucket, open_bucket
 from data.s3.clients import Pace
 from data.s3.places import AccessKey
+from data.secret_errors import Undecipherable
 from data.secrets import Secrets
+
+log = structlog.get_logger()
 
 
 class NoCredentials(Exception):
@@ -81,6 +90,31 @@ class ExportBuckets:
                 plain = await self.secrets.envelope.decrypt(text, context)
                 return msgspec.json.decode(plain, type=AccessKey)
         return None
+
+    async def rewrap(self) -> int:
+        """How many secrets were moved on to the newest key just now, so that older ones may go.
+
+        Raises `LedgerUnavailable` and `SecretsUnavailable`. What cannot be read stays as it is.
+        """
+        envelope = self.secrets.envelope
+        newest = await envelope.newest_version()
+        moved = 0
+        for destination_id, kind, text in await all_sealed(self.engine):
+            try:
+                if key_version(text) >= newest:
+                    continue
+                again = await envelope.rewrap(text, secret_context(destination_id, kind))
+            except Undecipherable as error:
+                log.warning(
+                    "export.secret.unreadable",
+                    destination=str(destination_id),
+                    kind=kind.value,
+                    reason=str(error),
+                )
+                continue
+            async with transaction(self.engine) as connection:
+                moved += await replace_sealed(connection, destination_id, kind, text, again)
+        return moved
 
     async def _role_key(self, place: Place) -> AccessKey:
         if place.role is None:

@@ -69,7 +69,7 @@ class RetryPace:
     def wait(self, attempts: int) -> timedelta:
         """How long to wait after so many attempts, somewhat at random."""
         waiting = wait_exponential_jitter(
-            initial=self.first.total_seconds(),
+            multiplier=self.first.total_seconds(),
             max=self.longest.total_seconds(),
             jitter=self.first.total_seconds() / 2,
         )

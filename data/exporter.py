@@ -50,9 +50,13 @@ _LOOKED_AT = 20
 
 @dataclass(frozen=True, slots=True)
 class ExporterRules:
-    """Where buckets may be, how fast everything goes, and whether runs are taken up at all."""
+    """Where buckets may be, how fast everything goes, and whether runs are taken up at all.
+
+    `endpoint` is the service that is meant where a destination names none; None is AWS.
+    """
 
     allow_private: bool = False
+    endpoint: str | None = None
     takes_up: bool = True
     pace: ExportPace = field(default_factory=ExportPace)
     bucket_pace: Pace = field(default_factory=Pace)
@@ -82,6 +86,8 @@ class Exporter:
     reads: Reads
     pace: ExportPace
     planner: ExportPlanner
+    # The service that is meant where a destination names none; None is AWS.
+    endpoint: str | None = None
     _name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{uuid4()}")
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -175,8 +181,13 @@ class Exporter:
 
     async def _attempt(self, claimed: Claim) -> None:
         self.means.metrics.running.inc()
+        attempt = ExportAttempt(self.means, self.pace, claimed)
         try:
-            await ExportAttempt(self.means, self.pace, claimed).run()
+            # Of attempts that failed, the last one has ended it: then processes were killed.
+            if claimed.target.attempts > self.pace.retry.attempts:
+                await attempt.give_up()
+            else:
+                await attempt.run()
         except asyncio.CancelledError:
             with suppress(LedgerUnavailable):
                 await abandon(self.means.engine, claimed, seconds=_CLOSING_SECONDS)
@@ -240,7 +251,7 @@ async def open_exporter(parts: ExporterParts, rules: ExporterRules) -> AsyncIter
         buckets = ExportBuckets(engine, parts.secrets, rules.allow_private, rules.bucket_pace)
         means = AttemptMeans(engine, parts.copy, folder, buckets, prove, parts.metrics, parts.clock)
         planner = ExportPlanner(engine, parts.copy, parts.metrics)
-        exporter = Exporter(means, parts.reads, rules.pace, planner)
+        exporter = Exporter(means, parts.reads, rules.pace, planner, rules.endpoint)
         if not rules.takes_up:
             yield exporter
             return

@@ -11,6 +11,7 @@ from jobs.plan_exports import plan_exports
 from jobs.reconcile import reconcile
 from jobs.refresh_daily_users import refresh_daily_users
 from jobs.refresh_due_sources import refresh_due_sources
+from jobs.rewrap_export_secrets import rewrap_export_secrets
 from jobs.schedule import Cron, Every, Job
 from jobs.send_heartbeat import send_heartbeat
 
@@ -56,6 +57,14 @@ JOBS: tuple[Job[Resources], ...] = (
         deadline=timedelta(seconds=30),
         at_start=True,
         grace=timedelta(seconds=1),
+    ),
+    Job(
+        "rewrap_export_secrets",
+        rewrap_export_secrets,
+        Cron("50 * * * *"),
+        deadline=timedelta(minutes=10),
+        grace=timedelta(seconds=1),
+        slow_after=timedelta(seconds=30),
     ),
     Job(
         "expire_source_history",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from data.admin_log import Actor, AdminAction, Entry
 from data.exports.checking import DestinationInvalid, check_range
 from data.exports.records import Planned, RunAsked, StoredDestination, StoredRun, Trigger
 from data.postgres.admin_log import record
 from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable, transaction
-from data.postgres.export_destinations import delete_destination, set_paused as set_kept_paused
+from data.postgres.export_destinations import delete_destination
+from data.postgres.export_destinations import set_paused as set_kept_paused
 from data.postgres.export_planning import (
     DestinationPaused,
     NoDestination,
@@ -88,9 +88,7 @@ async def run(ctx: Context, text: str, wanted: Range) -> ShownRun:
     return shown_run(planned.run)
 
 
-async def begin_run(
-    engine: Engine, stored: StoredDestination, wanted: Range, by: By
-) -> Planned:
+async def begin_run(engine: Engine, stored: StoredDestination, wanted: Range, by: By) -> Planned:
     """A run that was begun, with its entry in the admin log, or the one that is under way.
 
     Raises `BadUserInput` for a range that cannot be, or where the destination is paused,
@@ -137,9 +135,7 @@ async def retry(ctx: Context, text: str) -> ShownRun:
         state = "succeeded already" if before.client.manifest_name else "has not failed"
         raise BadUserInput("runId", f"the run {state}: there is nothing to try again") from None
     except DestinationPaused as paused:
-        raise BadUserInput(
-            "runId", f"{paused}; let it go on by setExportPaused first"
-        ) from None
+        raise BadUserInput("runId", f"{paused}; let it go on by setExportPaused first") from None
     ctx.resources.exporter.wake()
     return shown_run(due)
 
@@ -171,6 +167,4 @@ def _beginning(stored: StoredDestination, run: StoredRun, by: By) -> Entry:
     for name, bound in (("since", run.since), ("until", run.until)):
         if bound is not None:
             details[name] = bound.isoformat()
-    return Entry(
-        by.now, by.actor, AdminAction.EXPORT_RUN, str(run.run_id), stored.site_id, details
-    )
+    return Entry(by.now, by.actor, AdminAction.EXPORT_RUN, str(run.run_id), stored.site_id, details)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -52,9 +53,21 @@ def _saving(before: Destination | None, saved: Destination) -> dict[str, object]
 
 def _described(destination: Destination) -> dict[str, object]:
     """A destination without what may be a secret: of the webhook's address the host alone."""
-    plain: dict[str, object] = msgspec.to_builtins(destination)
+    plain: dict[str, object] = _without_nothing(msgspec.to_builtins(destination))
     plain.pop("destination_id")
     plain.pop("site_id")
     if destination.webhook_url is not None:
         plain["webhook_url"] = host_of(destination.webhook_url)
     return plain
+
+
+def _without_nothing(value: Any) -> Any:
+    """The same without what is not there: most conditions that a filter could have."""
+    if isinstance(value, dict):
+        return {
+            name: _without_nothing(one)
+            for name, one in value.items()
+            # Of no filters none passes: an empty list says something there.
+            if one is not None and one is not False and (one != () or name == "any_of")
+        }
+    return [_without_nothing(one) for one in value] if isinstance(value, tuple) else value

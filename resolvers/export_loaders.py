@@ -23,9 +23,7 @@ Count = Callable[[Sequence[StoredDestination]], Awaitable[Mapping[UUID, Lag]]]
 class Reading(Protocol):
     """Asks the ledger; `name` is what a trace calls it."""
 
-    async def __call__(
-        self, name: str, asked: Sequence[object], question: Question[Read]
-    ) -> Read:
+    async def __call__(self, name: str, asked: Sequence[object], question: Question[Read]) -> Read:
         """The answer; raises `Unavailable`."""
 
 

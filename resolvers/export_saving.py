@@ -112,8 +112,6 @@ async def _require_room(ctx: Context, wanted: Destination) -> None:
         raise BadUserInput(
             "name", f"there are {MAX_DESTINATIONS:,} destinations, and that is the most"
         )
-    if any((one.site_id, one.destination.name) == (wanted.site_id, wanted.name) for one in others):
-        raise BadUserInput("name", f"the site has a destination {wanted.name!r} already")
 
 
 async def _require_webhook(ctx: Context, url: str | None) -> None:

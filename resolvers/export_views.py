@@ -91,6 +91,14 @@ class ShownDestination:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownSetup:
+    """What has to be known of a site and a service before a destination is saved."""
+
+    external_id: str
+    endpoint_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ShownFile:
     """An object of a run."""
 
@@ -191,7 +199,7 @@ def shown_destination(stored: StoredDestination) -> ShownDestination:
         timezone=known.timezone,
         threshold_events=known.threshold_events,
         max_file_bytes=layout.max_file_bytes,
-        fields=layout.fields,
+        fields=layout.layout.fields,
         filter=layout.filter,
         backup=_backup(stored, known),
         webhook_url=known.webhook_url,

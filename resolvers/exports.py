@@ -13,7 +13,13 @@ from data.postgres.keys import Scope
 from resolvers.access import require_scope, require_site
 from resolvers.context import Context
 from resolvers.errors import BadUserInput, NotFound, Unavailable
-from resolvers.export_views import ShownDestination, ShownRun, shown_destination, shown_run
+from resolvers.export_views import (
+    ShownDestination,
+    ShownRun,
+    ShownSetup,
+    shown_destination,
+    shown_run,
+)
 
 
 async def destinations(ctx: Context, site_id: str | None) -> list[ShownDestination]:
@@ -95,10 +101,12 @@ async def last_run(ctx: Context, destination: ShownDestination) -> ShownRun | No
     return None if found is None else shown_run(found)
 
 
-async def external_id(ctx: Context, site_id: str | None) -> str:
-    """What roles that are assumed for a site must ask for."""
+async def setup(ctx: Context, site_id: str | None) -> ShownSetup:
+    """What has to be known before a destination of a site is saved."""
     site = await require_site(ctx, site_id, Scope.ADMIN)
-    return external_id_of(ctx.resources.ledger.ledger_id, site.site_id)
+    resources = ctx.resources
+    external_id = external_id_of(resources.ledger.ledger_id, site.site_id)
+    return ShownSetup(external_id, resources.exporter.endpoint)
 
 
 def external_id_of(ledger_id: UUID, site_id: str) -> str:

@@ -32,7 +32,7 @@ class ExportDestinationInput:
         )
     )
     name: str = strawberry.field(
-        description="1 to 100 characters to know it by, once in its site; commands take it, too."
+        description="1 to 100 characters to know it by; `footfall export` takes it, too."
     )
     bucket: str = strawberry.field(description="The bucket; it must be there already.")
     prefix: str | None = strawberry.field(
@@ -60,7 +60,7 @@ class ExportDestinationInput:
     role_arn: str | None = strawberry.field(
         description=(
             "A role to assume in place of a key. Its trust policy must ask for the `externalId` of "
-            "`exportExternalId`."
+            "`exportSetup`."
         )
     )
     format: FileFormat = strawberry.field(

@@ -8,12 +8,12 @@ import strawberry
 from strawberry import ID, UNSET
 
 from resolvers import export_runs, exports
-from resolvers.export_views import MAX_DESTINATIONS, RunPage, ShownDestination
+from resolvers.export_views import MAX_DESTINATIONS, RunPage, ShownDestination, ShownSetup
 from resolvers.raw_events import MAX_PAGE
 from schema.arguments import Info, SiteId, given
 from schema.directives import Cost, ListSize
 from schema.export_enums import RunStatus
-from schema.exports import ExportDestination, ExportRunConnection
+from schema.exports import ExportDestination, ExportRunConnection, ExportSetup
 from schema.fields import field
 from schema.pagination import After, First, page_asked
 
@@ -73,10 +73,9 @@ class ExportQuery:
         return await export_runs.runs(info.context, asked, page_asked(first, after))
 
     @field(
-        "What the trust policy of a role must ask for as `sts:ExternalId`, so that exports of the "
-        "site can assume it. Takes the scope ADMIN.",
-        str,
+        "What has to be known before a destination of the site is saved. Takes the scope ADMIN.",
+        ExportSetup,
         directives=[_AT_HAND],
     )
-    async def export_external_id(self, info: Info, *, site_id: SiteId = UNSET) -> str:
-        return await exports.external_id(info.context, given(site_id))
+    async def export_setup(self, info: Info, *, site_id: SiteId = UNSET) -> ShownSetup:
+        return await exports.setup(info.context, given(site_id))

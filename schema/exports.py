@@ -90,7 +90,7 @@ class ExportDestination:
 
     destination_id: ID = strawberry.field(name="id", description="The destination's id.")
     site_id: ID = strawberry.field(description="The site whose events are taken.")
-    name: str = strawberry.field(description="What it is called, once in its site.")
+    name: str = strawberry.field(description="What it is called.")
     bucket: str = strawberry.field(description="The bucket.")
     prefix: str = strawberry.field(description="What the names of all objects begin with.")
     region: str = strawberry.field(description="The region of the bucket.")
@@ -153,8 +153,8 @@ class ExportDestination:
         return None if destination.filter is None else filter_shown(destination.filter)
 
     @field(
-        "Events of the site that no run of the destination has taken yet, whether or not they pass "
-        "its filter.",
+        "Events of the site that are in no published run of the destination yet, whether or not "
+        "they pass its filter.",
         BigInt,
         directives=[_SHARED],
     )
@@ -227,7 +227,9 @@ class ExportRun:
     has both.
     """
 
-    run_id: ID = strawberry.field(name="id", description="The run's id, also in its objects' names.")
+    run_id: ID = strawberry.field(
+        name="id", description="The run's id, also in its objects' names."
+    )
     number: BigInt = strawberry.field(description="1, 2, 3 and so on in its destination.")
     trigger: Trigger = strawberry.field(description="Why it was begun.")
     status: RunStatus = strawberry.field(description="How far it is.")
@@ -293,7 +295,7 @@ class ExportRun:
     )
     @staticmethod
     async def days(
-        run: strawberry.Parent[ShownRun], info: Info, first: FirstDays = 100
+        run: strawberry.Parent[ShownRun], info: Info, first: FirstDays = 31
     ) -> Sequence[ShownDay]:
         return await export_runs.days(info.context, run, first)
 
@@ -329,6 +331,21 @@ class ExportRunConnection:
     @staticmethod
     def page_info(page: strawberry.Parent[RunPage]) -> PageInfo:
         return page_info(page)
+
+
+@strawberry.type
+class ExportSetup:
+    """What has to be known before a destination of a site is saved."""
+
+    external_id: str = strawberry.field(
+        description=(
+            "What the trust policy of a role must ask for as `sts:ExternalId`, so that exports of "
+            "this site, and of no other one, can assume it. It is no secret."
+        )
+    )
+    endpoint_url: str | None = strawberry.field(
+        description="The service that is meant where a destination names none; null for AWS."
+    )
 
 
 @strawberry.type

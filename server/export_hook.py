@@ -32,8 +32,8 @@ class ExportHook:
 
     trusted_proxies: Sequence[Network]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; it counts before its token is looked at, so that nobody tries many."""
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """Answer a request, which counts before its token is looked at: nobody tries many."""
         meter = meter_of(scope, self.trusted_proxies)
         if meter is not None:
             send = telling(send, meter)

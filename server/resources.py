@@ -220,7 +220,9 @@ async def _enter_refresher(
 async def _enter_exporter(
     stack: AsyncExitStack, settings: Settings, parts: ExporterParts
 ) -> Exporter:
-    rules = ExporterRules(allow_private=settings.outbound_allow_private)
+    rules = ExporterRules(
+        allow_private=settings.outbound_allow_private, endpoint=settings.s3_endpoint_url or None
+    )
     return await stack.enter_async_context(open_exporter(parts, rules))
 
 

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from data.postgres.engine import parse_url
 from data.redis.client import check_redis_url
+from data.s3.places import require_endpoint
 from data.vault.address import VaultAddress, VaultLogin, check_vault_url
 
 Network = IPv4Network | IPv6Network
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     rate_limit_window_seconds: int = Field(default=60, ge=1, le=86_400)
     sources_file: str = ""
     outbound_allow_private: bool = False
+    s3_endpoint_url: str = ""
     source_history_days: int = Field(default=30, ge=1, le=36_500)
     source_audit_days: int = Field(default=90, ge=1, le=36_500)
     log_level: str = "INFO"
@@ -186,6 +188,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split_networks(cls, value: object) -> object:
         return tuple(ip_network(str(part), strict=False) for part in _listed(value))
+
+    @field_validator("s3_endpoint_url")
+    @classmethod
+    def _check_endpoint(cls, value: str) -> str:
+        if value:
+            require_endpoint(value)
+        return value
 
     @field_validator("log_level")
     @classmethod

@@ -12,6 +12,8 @@ pytest_plugins = [
     "tests.fixtures.app",
     "tests.fixtures.redis",
     "tests.fixtures.s3",
+    "tests.fixtures.exporting",
+    "tests.fixtures.exported",
     "tests.fixtures.source_server",
     "tests.fixtures.sourced",
     "tests.fixtures.standby",

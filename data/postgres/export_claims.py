@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -20,6 +21,8 @@ from data.postgres.engine import driver_connection, transaction
 from data.postgres.export_destinations import destination_of, stored_destinations
 from data.postgres.export_runs import runs_of
 from data.postgres.tables import export_destinations
+
+log = structlog.get_logger()
 
 HOLD = timedelta(seconds=15)
 
@@ -64,6 +67,14 @@ where (run_id, target) = (
     for update skip locked
 )
 returning true
+""")
+
+_BURY = text("""
+update export_targets
+set status = 'DEAD', next_attempt_at = null, held_until = null, held_by = null, progress = null,
+    finished_at = :now, reason = 'INVALID',
+    error = 'this version of the service cannot read how the run is to be written'
+where run_id = :run_id and target = :target
 """)
 
 _RENEW = """
@@ -129,9 +140,15 @@ async def claim(engine: AsyncEngine, due: DueTarget, now: datetime, holder: str)
         await connection.execute(SETTINGS)
         if (await connection.execute(_TAKE, bound)).first() is None:
             return None
-        [run] = await runs_of(connection, [due.run_id])
-        target = next(one for one in run.targets if one.kind is due.kind)
-        return Claim(run, target, await _destination(connection, run.destination_id))
+        try:
+            [run] = await runs_of(connection, [due.run_id])
+            target = next(one for one in run.targets if one.kind is due.kind)
+            return Claim(run, target, await _destination(connection, run.destination_id))
+        except msgspec.ValidationError as error:
+            # Of a newer version of the service, say: nobody here can write it.
+            log.warning("export.dead", run=str(due.run_id), reason="INVALID", error=str(error))
+            await connection.execute(_BURY, bound)
+            return None
 
 
 async def renew(

@@ -15,37 +15,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from data.exports.checking import DestinationInvalid, Occupied, first_overlap
-from data.exports.destination import REALTIME, Destination, TargetKind
+from data.exports.destination import REALTIME, Destination, Place, TargetKind
 from data.exports.hooks import hook_hash
 from data.exports.records import Pause, StoredDestination
 from data.exports.schedule import next_run
 from data.postgres.engine import ledger_errors
+from data.postgres.export_pauses import PAUSES, give_up, make_due_again
 from data.postgres.tables import export_destinations
 
 # One saves at a time, so that no two destinations come to the same place.
 _LOCK = text("select pg_advisory_xact_lock(7077, 7)")
-
-_PAUSES = {
-    TargetKind.CLIENT: ("paused_at", "paused_reason"),
-    TargetKind.BACKUP: ("backup_paused_at", "backup_paused_reason"),
-}
-
-_DUE_AGAIN = text("""
-update export_targets
-set next_attempt_at = :now, attempts = 0
-where destination_id = :destination_id and target = any (:targets)
-    and status = 'FAILED' and next_attempt_at is null
-""")
-
-# Those that a process is at come to their end; the planner comes back to what it leaves.
-_GIVE_UP = text("""
-update export_targets
-set status = 'DEAD', next_attempt_at = null, held_until = null, progress = null,
-    finished_at = :now, reason = :reason, error = :error
-where destination_id = :destination_id and target = any (:targets)
-    and status in ('PENDING', 'RUNNING', 'FAILED')
-    and (held_until is null or held_until <= clock_timestamp())
-""")
 
 
 class SecretKind(StrEnum):
@@ -110,7 +89,7 @@ def stored_destinations() -> Select[Any]:
 def destination_of(row: Row[Any]) -> StoredDestination:
     """The destination in a row of `stored_destinations`."""
     pauses = {}
-    for target, (at, reason) in _PAUSES.items():
+    for target, (at, reason) in PAUSES.items():
         if row._mapping[at] is not None:
             pauses[target] = Pause(row._mapping[at], row._mapping[reason])
     return StoredDestination(
@@ -223,8 +202,8 @@ async def save_destination(
         values["version"] = export_destinations.c.version + 1
         await connection.execute(_change(destination.destination_id).values(values))
         await _go_on(connection, row, now)
-        if destination.backup is None and before.backup is not None:
-            await _drop_backup(connection, destination.destination_id, now)
+        if before.backup is not None and not _is_same(before.backup, destination.backup):
+            await _drop_backup(connection, destination, now)
     return await _stored(connection, destination.destination_id)
 
 
@@ -254,10 +233,8 @@ async def delete_destination(
 
 async def give_up_deleted(connection: AsyncConnection, destination_id: UUID, now: datetime) -> None:
     """End what still waits of a destination that was deleted."""
-    given = {"reason": "DELETED", "error": "the destination was deleted"}
-    targets = [target.value for target in TargetKind]
-    bound = {"destination_id": destination_id, "targets": targets, "now": now}
-    await connection.execute(_GIVE_UP, bound | given)
+    why = "DELETED", "the destination was deleted"
+    await give_up(connection, destination_id, list(TargetKind), why, now)
 
 
 async def set_paused(
@@ -266,7 +243,7 @@ async def set_paused(
     """Have a destination rest, or go on, whatever it rested for; None if there is none."""
     columns = export_destinations.c
     values: dict[str, Any] = {"updated_at": now}
-    for at, reason in _PAUSES.values():
+    for at, reason in PAUSES.values():
         values |= {at: now if paused else None, reason: None}
     statement = _change(destination_id).where(columns.deleted_at.is_(None)).values(values)
     if (await connection.execute(statement)).rowcount != 1:
@@ -276,50 +253,27 @@ async def set_paused(
     return await _stored(connection, destination_id)
 
 
-async def pause_target(
-    connection: AsyncConnection,
-    destination_id: UUID,
-    target: TargetKind,
-    reason: str,
-    now: datetime,
-) -> bool:
-    """Have a target rest for a failure; False where it rests already."""
-    at_name, reason_name = _PAUSES[target]
-    statement = (
-        _change(destination_id)
-        .where(export_destinations.c[at_name].is_(None))
-        .values({at_name: now, reason_name: reason})
-    )
-    return (await connection.execute(statement)).rowcount == 1
-
-
-async def make_due_again(
-    connection: AsyncConnection, destination_id: UUID, targets: Sequence[TargetKind], now: datetime
-) -> None:
-    """Have runs tried again that rested with their target."""
-    names = [target.value for target in targets]
-    bound = {"destination_id": destination_id, "targets": names, "now": now}
-    await connection.execute(_DUE_AGAIN, bound)
-
-
 async def _go_on(connection: AsyncConnection, row: Row[Any], now: datetime) -> None:
     """End the pauses of a destination that failures have made."""
-    targets = [
-        target for target, (_, reason) in _PAUSES.items() if row._mapping[reason] is not None
-    ]
+    targets = [target for target, (_, reason) in PAUSES.items() if row._mapping[reason] is not None]
     if not targets:
         return
-    values = {name: None for target in targets for name in _PAUSES[target]}
+    values = {name: None for target in targets for name in PAUSES[target]}
     await connection.execute(_change(row.destination_id).values(values))
     await make_due_again(connection, row.destination_id, targets, now)
 
 
-async def _drop_backup(connection: AsyncConnection, destination_id: UUID, now: datetime) -> None:
-    values = dict.fromkeys((*_PAUSES[TargetKind.BACKUP], "backup_secret"))
+async def _drop_backup(
+    connection: AsyncConnection, destination: Destination, now: datetime
+) -> None:
+    """End what waits for a backup bucket that is not there any more."""
+    destination_id = destination.destination_id
+    values = dict.fromkeys(PAUSES[TargetKind.BACKUP])
+    if destination.backup is None:
+        values["backup_secret"] = None
     await connection.execute(_change(destination_id).values(values))
-    given = {"reason": "BACKUP_REMOVED", "error": "the destination has no backup bucket any more"}
-    bound = {"destination_id": destination_id, "targets": [TargetKind.BACKUP.value], "now": now}
-    await connection.execute(_GIVE_UP, bound | given)
+    why = "BACKUP_REMOVED", "the bucket is not the destination's backup any more"
+    await give_up(connection, destination_id, [TargetKind.BACKUP], why, now)
 
 
 async def _stored(connection: AsyncConnection, destination_id: UUID) -> StoredDestination:
@@ -368,6 +322,10 @@ def _require_same_chain(before: Destination, after: Destination, runs: int) -> N
             "its runs are in another place, and a chain of runs stays together: make a new"
             " destination, which exports everything again",
         )
+
+
+def _is_same(before: Place, after: Place | None) -> bool:
+    return after is not None and Occupied.of(before) == Occupied.of(after)
 
 
 def _places(occupied: Sequence[Occupied]) -> list[list[str]]:

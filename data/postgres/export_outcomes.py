@@ -19,8 +19,8 @@ from data.exports.records import RunStatus
 from data.postgres.admin_log import record
 from data.postgres.engine import transaction
 from data.postgres.export_claims import SETTINGS, Claim, still_held
-from data.postgres.export_destinations import pause_target
 from data.postgres.export_notices import add_notice
+from data.postgres.export_pauses import pause_target
 from data.postgres.tables import export_targets
 
 _MAX_ERROR = 2_000

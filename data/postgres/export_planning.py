@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
+import structlog
 from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -26,11 +27,13 @@ from data.postgres.engine import ledger_errors
 from data.postgres.export_destinations import (
     destination_of,
     give_up_deleted,
-    make_due_again,
     stored_destinations,
 )
+from data.postgres.export_pauses import make_due_again
 from data.postgres.export_runs import runs_of
 from data.postgres.tables import export_destinations, export_runs, export_targets
+
+log = structlog.get_logger()
 
 # The newest run of the chain: later ones may only follow once it is done or dead.
 _IN_HAND = text("""
@@ -122,7 +125,15 @@ async def plannable(engine: AsyncEngine) -> list[Plannable]:
     with ledger_errors():
         async with engine.connect() as connection:
             busy = set((await connection.execute(_BUSY)).scalars())
-            found = [destination_of(row) for row in await connection.execute(statement)]
+            rows = (await connection.execute(statement)).all()
+    found = []
+    for row in rows:
+        try:
+            found.append(destination_of(row))
+        except msgspec.ValidationError as error:
+            # Of a newer version of the service, say, whose processes plan for it.
+            about = str(row.destination_id)
+            log.warning("export.destination.unreadable", destination=about, error=str(error))
     return [Plannable(stored, stored.destination_id in busy) for stored in found]
 
 

@@ -63,13 +63,11 @@ class Proven:
         }
 
 
-async def require_destination(
-    engine: Engine, text: str, site_id: str | None = None
-) -> StoredDestination:
+async def require_destination(engine: Engine, text: str) -> StoredDestination:
     """The destination of a name or an id; raises `NotFound`, and `BadUserInput` for several."""
     found = [
         one
-        for one in await destinations(engine, site_id)
+        for one in await destinations(engine)
         if text in (one.destination.name, str(one.destination_id))
     ]
     if not found:
@@ -78,16 +76,16 @@ async def require_destination(
             "see docs/exports.md"
         )
     if len(found) > 1:
-        sites = ", ".join(one.site_id for one in found)
-        raise BadUserInput("--site", f"several sites have a destination {text!r}: {sites}")
+        which = ", ".join(f"{one.destination_id} (site {one.site_id})" for one in found)
+        raise BadUserInput("DESTINATION", f"several are called {text!r}, give an id: {which}")
     return found[0]
 
 
-async def prove(settings: Settings, text: str, site_id: str | None) -> Proven:
+async def prove(settings: Settings, text: str) -> Proven:
     """Every run of a destination compared, the newest first; the admin log says so of each."""
     async with ledger_to_change(settings) as ledger, opened_secrets(settings) as (_, secrets):
         engine = ledger.writer
-        stored = await require_destination(engine, text, site_id)
+        stored = await require_destination(engine, text)
         proven = Proven(stored.destination.name, stored.site_id)
         buckets = ExportBuckets(engine, secrets, settings.outbound_allow_private)
         comparing = partial(_problems, engine, buckets, stored)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,11 +13,19 @@ from uuid import UUID
 import typer
 
 from data.exports.destination import TargetKind
-from data.exports.records import RunProgress, RunStatus, StoredRun, StoredTarget, Trigger
+from data.exports.records import (
+    Planned,
+    RunProgress,
+    RunStatus,
+    StoredDestination,
+    StoredRun,
+    StoredTarget,
+    Trigger,
+)
 from data.postgres.engine import Engine
 from data.postgres.export_runs import runs_by_ids
 from resolvers.errors import BadUserInput, NotFound
-from resolvers.export_changes import By, Range, begin_run
+from resolvers.export_changes import By, ExportPaused, Range, begin_run
 from resolvers.pipeline import parse_instant
 from server.cli.export_proof import Proven, prove, require_destination
 from server.cli.failures import CommandFailed, Stopped
@@ -59,10 +66,6 @@ def export(
     until: Annotated[
         str | None, typer.Option(metavar="WHEN", help="Take what occurred before this.")
     ] = None,
-    site: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="The destination's site, where several have its name."),
-    ] = None,
     verify: Annotated[
         bool,
         typer.Option("--verify", help="Export nothing: compare all runs with buckets and ledger."),
@@ -78,15 +81,16 @@ def export(
     if verify:
         if since or until:
             raise BadUserInput("since", "--verify is about all runs: leave --since and --until out")
-        _tell_proof(run(prove(settings, destination, site)), as_json=json)
+        _tell_proof(run(prove(settings, destination)), as_json=json)
         return
     wanted = Range(_instant(since, "--since"), _instant(until, "--until"))
     try:
-        followed = run(_export(settings, destination, site, wanted))
+        followed = run(_export(settings, destination, wanted))
     except Stopped as stopped:
         raise Stopped(
-            stopped.number, "stopped; the run is still open: a service goes on with it, or this "
-            "command when it is given again"
+            stopped.number,
+            "stopped; the run is still open: a service goes on with it, or this "
+            "command when it is given again",
         ) from None
     _tell(followed, as_json=json)
     problem = _problem_of(followed.run)
@@ -104,20 +108,28 @@ def _instant(text: str | None, option: str) -> datetime | None:
         raise BadUserInput(option, f"{option} {error}, or a day such as 2026-01-31") from None
 
 
-async def _export(
-    settings: Settings, destination: str, site_id: str | None, wanted: Range
-) -> _Followed:
+async def _export(settings: Settings, destination: str, wanted: Range) -> _Followed:
     began = monotonic()
     async with ledger_to_change(settings) as ledger:
-        stored = await require_destination(ledger.writer, destination, site_id)
-        by = By(command_actor(), Trigger.COMMAND, utc_now())
-        planned = await begin_run(ledger.writer, stored, wanted, by)
+        stored = await require_destination(ledger.writer, destination)
+        planned = await _begin(ledger.writer, stored, wanted)
         if not planned.is_new:
             say("a run is under way already; this follows it")
         name = stored.destination.name
         with progress(f"Exporting {name}") as advance:
             ended = await _follow(settings, ledger.writer, planned.run, advance)
         return _Followed(ended, name, planned.is_new, monotonic() - began)
+
+
+async def _begin(engine: Engine, stored: StoredDestination, wanted: Range) -> Planned:
+    try:
+        by = By(command_actor(), Trigger.COMMAND, utc_now())
+        return await begin_run(engine, stored, wanted, by)
+    except ExportPaused as paused:
+        raise CommandFailed(paused.message) from None
+    except BadUserInput as bad:
+        option = f"--{bad.details['argument']}"
+        raise BadUserInput(option, f"{option}: {bad.message}") from None
 
 
 async def _follow(
@@ -169,9 +181,12 @@ def _show(found: StoredRun, advance: Advance) -> None:
     """The bar is about the first target that is not done; there is one while a run is open."""
     target = next((one for one in found.targets if not _is_done(one)), found.client)
     so_far = target.progress or RunProgress()
-    words = f"{so_far.rows:,} events, {so_far.files:,} files, {_size(so_far.bytes)}"
+    of_all = f" of {so_far.of:,}" if so_far.of else ""
+    words = f"{so_far.rows:,}{of_all} events, {_files(so_far.files)}, {_size(so_far.bytes)}"
     if target.status is RunStatus.PENDING or not target.is_held:
-        words = "waiting for its turn" if target.error is None else f"tried again soon: {target.error}"
+        words = (
+            "waiting for its turn" if target.error is None else f"tried again soon: {target.error}"
+        )
     if target.kind is TargetKind.BACKUP:
         words = f"backup: {words}"
     advance(so_far.rows, so_far.of or 0, words)
@@ -179,6 +194,10 @@ def _show(found: StoredRun, advance: Advance) -> None:
 
 def _is_done(target: StoredTarget) -> bool:
     return target.status in (RunStatus.SUCCEEDED, RunStatus.DEAD)
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number:,} files"
 
 
 def _size(number: int) -> str:
@@ -226,7 +245,7 @@ def _tell(followed: _Followed, *, as_json: bool) -> None:
     for target in found.targets:
         show(f"  {_WHOSE[target.kind]:<7}{target.place.bucket}  {target.status.value}")
         if target.manifest_name is not None:
-            done = f"{target.events:,} events in {target.files:,} files, {_size(target.bytes)}"
+            done = f"{target.events:,} events in {_files(target.files)}, {_size(target.bytes)}"
             show(f"         {done}")
             show(f"         {target.manifest_name}")
 
@@ -250,9 +269,7 @@ def _tell_proof(proven: Proven, *, as_json: bool) -> None:
         for problem in proven.problems:
             show(problem)
         if not proven.problems:
-            show(
-                f"{proven.runs:,} runs of {proven.name} with {proven.events:,} events in"
-                f" {proven.files:,} files are what the ledger holds"
-            )
+            what = f"{proven.events:,} events in {_files(proven.files)}"
+            show(f"{proven.runs:,} run(s) of {proven.name} with {what}: what the ledger holds")
     if proven.problems:
         raise CommandFailed(f"{len(proven.problems):,} of what {proven.name} exported differ")

@@ -12,6 +12,7 @@ from typer.main import get_command
 from server.cli import documents, keys, secrets, sites
 from server.cli.demo import demo
 from server.cli.doctor import doctor
+from server.cli.exports import export
 from server.cli.failures import FAILED, failure_of
 from server.cli.imports import import_file
 from server.cli.maintenance import migrate, schema
@@ -49,6 +50,7 @@ def _command_line() -> typer.Typer:
     app.command()(worker)
     app.command()(demo)
     app.command("import")(import_file)
+    app.command()(export)
     app.command()(doctor)
     app.command()(migrate)
     app.command()(rebuild)

@@ -192,8 +192,18 @@ def _cohort(own: Arguments, around: Sequence[Arguments]) -> int:
 
 _REPORTS = ("dau", "activeUsers", "topEvents", "eventCounts", "retention", "events", "userEvents")
 _OF_SOURCES = ("audits", "record", "records", "sources", "sourceSummary")
+# What many destinations or runs ask of the ledger together.
+_OF_EXPORTS = {
+    "ExportDestination": ("lagEvents", "lastRun"),
+    "ExportRun": ("days", "destination", "files"),
+}
 OUR_PRICES = PriceList(
     weights={
+        **{f"{kind}.{one}": Fraction(5) for kind, some in _OF_EXPORTS.items() for one in some},
+        "ExportDestination.filter": Fraction(20),
+        "Query.exportDestinations": Fraction(100),
+        "Query.exportRuns": Fraction(100),
+        "Query.exportSetup": Fraction(10),
         "AdminLog.details": Fraction(20),
         "Record.data": Fraction(20),
         "RecordChange.data": Fraction(20),
@@ -229,6 +239,13 @@ OUR_PRICES = PriceList(
             ("RecordConnection.edges", "RecordConnection.nodes"), _first(1_000, depth=1)
         ),
         "Record.history": _first(100),
+        "ExportRun.days": _first(1_000),
+        "ExportRun.files": _first(10_000),
+        "ExportRun.targets": lambda *_: 2,
+        **dict.fromkeys(
+            ("ExportRunConnection.edges", "ExportRunConnection.nodes"), _first(1_000, depth=1)
+        ),
+        "Query.exportDestinations": lambda *_: 1_000,
         "Query.sources": lambda *_: 1_000,
         "Source.headers": lambda *_: 20,
         "SourceSummary.sources": lambda *_: 1_000,

@@ -38,10 +38,13 @@ ANSWERED = {
         "viewer",
         "system",
         *("audits", "record", "records", "sources", "sourceSummary"),
+        *("exportDestinations", "exportRuns"),
     },
     "Mutation": {
         *("ingest", "invalidateCache", "saveSite", "createApiKey", "revokeApiKey"),
         *("deleteSource", "refreshSources", "saveSource"),
+        *("deleteExportDestination", "retryExport", "runExport", "saveExportDestination"),
+        *("setExportPaused", "verifyExport"),
     },
     "Subscription": {"liveEvents", "liveActivity"},
 }
@@ -78,6 +81,22 @@ OF_SOURCES = {
     "updatedAt version",
     "SourceInput": "body breakerFailures breakerSeconds cron format headers maxBytes maxRecords "
     "method minRecords paging recordsQuery siteId timeoutSeconds timezone",
+}
+ADDED |= {f"Export{part}" for part in ("Backup", "Day", "Login", "LoginKind", "Setup")}
+ADDED |= {f"Export{part}" for part in ("RunConnection", "RunEdge", "TargetKind", "Trigger")}
+# What exports tell beyond the contract, and what a destination takes.
+OF_EXPORTS = {
+    "ExportDestination": "backup createdAt endpointUrl fields filter hookToken login maxFileBytes "
+    "region thresholdEvents timezone updatedAt version webhookSecret webhookUrl",
+    "ExportDestinationInput": "backupAccessKeyId backupEndpointUrl backupPrefix backupRegion "
+    "backupRoleArn backupSecretAccessKey fields filter maxFileBytes roleArn rotateHook "
+    "rotateWebhookSecret timezone",
+    "ExportRun": "after days days(first) fileCount files(first) isBackfill nextAttemptAt number "
+    "since through trigger until",
+    "ExportTarget": "attempts bytes events fileCount finishedAt kind manifestKey nextAttemptAt "
+    "prefix reason",
+    "ExportVerification": "verifiedAt",
+    "Query": "exportSetup exportSetup(siteId)",
 }
 ADDED |= {f"AdminLog{part}" for part in ("", "Actor", "Connection", "Edge")}
 ADMIN_LOG_TAKES = ("siteId", "action", "since", "until", "first", "after")
@@ -215,6 +234,7 @@ def test_what_goes_beyond_the_contract_is_known() -> None:
         "RejectionCode.INVALID_TEXT",
         "RejectionCode.UNKNOWN_FIELD",
         *(f"{name}.{one}" for name, more in OF_SOURCES.items() for one in more.split()),
+        *(f"{name}.{one}" for name, more in OF_EXPORTS.items() for one in more.split()),
     }
 
 

@@ -84,9 +84,28 @@ NULLABLE = {
     "a source may be at rest, or switched off": {"Source.refresh", "Source.nextAttemptAt"},
     "it tells of what went wrong": {"Audit.error", "Audit.httpStatus"},
     "a record that vanished has no content": {"RecordChange.data"},
+    "an export need not have it": {
+        *("ExportDestination.backup", "ExportDestination.filter", "ExportDestination.webhookUrl"),
+        *("ExportDestination.thresholdEvents", "ExportLogin.externalId", "ExportLogin.roleArn"),
+        *("ExportRun.since", "ExportRun.until"),
+    },
+    "buckets of AWS have no endpoint of their own": {
+        *("ExportBackup.endpointUrl", "ExportDestination.endpointUrl", "ExportSetup.endpointUrl"),
+    },
+    "an export may be paused, or be at rest": {
+        *("ExportBackup.pausedReason", "ExportDestination.pausedReason"),
+        *("ExportDestination.nextRunAt", "ExportRun.nextAttemptAt", "ExportTarget.nextAttemptAt"),
+    },
+    "a run may not have come to its end, or to any trouble": {
+        "ExportDestination.lastRun",
+        *(f"ExportRun.{name}" for name in ("error", "finishedAt", "manifestKey")),
+        *(f"ExportTarget.{name}" for name in ("error", "finishedAt", "manifestKey", "reason")),
+    },
+    "it is shown once": {"ExportDestination.hookToken", "ExportDestination.webhookSecret"},
 }
 # Texts that senders choose; we give them no meaning and make none.
 IDS_OF_SENDERS = {"externalId", "sessionId", "userId", "visitorId"}
+IDS_OF_SENDERS |= {"accessKeyId", "backupAccessKeyId"}
 # Ids that senders make, but of one form.
 UUIDS = {"eventId", "eventIds"}
 VERBS = ("add", "create", "delete", "ingest", "invalidate", "refresh", "remove", "replay", "retry",
