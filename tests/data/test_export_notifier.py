@@ -347,6 +347,21 @@ async def test_a_private_address_is_not_even_connected_to(place: Place, host: st
     assert "not a public address" in state["error"]
 
 
+async def test_what_a_receiver_says_beside_its_status_is_not_listened_to(place: Place) -> None:
+    async def talk_for_ever(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n")
+        while True:
+            writer.write(b"thanks " * 1_000)
+            await writer.drain()
+
+    place.server.at("/hook", talk_for_ever)
+    notice = await place.tell(await place.destination())
+
+    await place.send_due()
+
+    assert (await place.state(notice))["delivered_at"] == NOON
+
+
 async def test_a_receiver_that_is_gone_for_good_is_asked_no_more(place: Place) -> None:
     place.server.at("/hook", text(b"", status=410))
     notice = await place.tell(await place.destination())

@@ -21,7 +21,7 @@ import httpx
 import pytest_asyncio
 
 from data.s3.bucket import open_bucket
-from tests.faults.exported import (
+from tests.faults.export_reading import (
     by_id,
     ledger_rows,
     manifests_in,

@@ -44,9 +44,7 @@ async def ingest(app: App, count: int, site_id: str = "shop", **fields: object) 
     await app.followed()
 
 
-async def test_a_run_tells_of_its_files_and_of_both_buckets(
-    app: App, s3_server: S3Server
-) -> None:
+async def test_a_run_tells_of_its_files_and_of_both_buckets(app: App, s3_server: S3Server) -> None:
     (s3_server.folder / "second").mkdir()
     saved = await save(app, s3_server, backupBucket="second")
     await ingest(app, 3, occurredAt="2026-03-05T12:00:00Z")
