@@ -134,7 +134,8 @@ class ExportAttempt:
         order = run.order(claimed.target.place, claimed.hold_id)
         parts = RunParts(
             source=lambda: means.copy.store,
-            folder=means.folder / kind.value,
+            # Not that of an attempt of this process that was lost and is not quite over.
+            folder=means.folder / f"{kind.value}-{claimed.hold_id}",
             ledger=means.prove,
             clock=means.clock,
             may_publish=self._require_held,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -22,6 +21,7 @@ from data.export_attempt import AttemptMeans, ExportAttempt, ExportPace
 from data.export_buckets import ExportBuckets
 from data.export_planner import ExportPlanner
 from data.exports.destination import TargetKind
+from data.exports.files import remove_leftovers
 from data.exports.layout import Selection
 from data.exports.records import Lag, StoredDestination
 from data.exports.source import Waiting
@@ -240,7 +240,7 @@ async def open_exporter(parts: ExporterParts, rules: ExporterRules) -> AsyncIter
     """
     folder = parts.copy.slot / _FOLDER
     # What a process has left that was killed; the slot is ours alone.
-    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    await asyncio.to_thread(remove_leftovers, folder)
 
     async def prove(selection: Selection) -> Proof:
         question = partial(ledger_proof, selection=selection)

@@ -9,6 +9,7 @@ from uuid import UUID
 from data.exports.records import RunsQuery, RunStatus, StoredRun
 from data.postgres import export_runs as kept
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
+from data.postgres.export_destinations import destination_by_id
 from data.postgres.keys import Scope
 from resolvers.access import require_scope
 from resolvers.context import Context
@@ -85,10 +86,15 @@ async def require_run(ctx: Context, text: str) -> StoredRun:
 
 
 async def _run(ctx: Context, run_id: UUID) -> StoredRun | None:
+    """The run, unless its destination was deleted."""
+    writer = ctx.resources.ledger.writer
     try:
-        return (await kept.runs_by_ids(ctx.resources.ledger.writer, [run_id])).get(run_id)
+        stored = (await kept.runs_by_ids(writer, [run_id])).get(run_id)
+        if stored is None or await destination_by_id(writer, stored.destination_id) is None:
+            return None
     except (LedgerUnavailable, LedgerRefused) as error:
         raise away() from error
+    return stored
 
 
 async def files(ctx: Context, run: ShownRun, first: int) -> Sequence[ShownFile]:

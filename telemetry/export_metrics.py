@@ -66,7 +66,7 @@ class ExportMetrics:
             registry=registry,
         )
         self.running = Gauge(
-            "footfall_export_running",
+            "footfall_export_running_targets",
             "Attempts under way in this process.",
             registry=registry,
         )

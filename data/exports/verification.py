@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from data.exports.manifest import (
@@ -18,6 +19,10 @@ from data.exports.runs import LedgerProof
 from data.s3.bucket import Bucket
 from data.s3.failures import BucketFailed, Reason
 
+# Some services answer like this for an object that has come to harm.
+_OF_ONE = (Reason.BUSY, Reason.BROKE_OFF)
+_MOST_UNREAD = 20
+
 
 async def verify(manifest: Manifest, bucket: Bucket, ledger: LedgerProof) -> list[str]:
     """What differs, a sentence each, with names of objects; an empty list: everything is right.
@@ -26,12 +31,33 @@ async def verify(manifest: Manifest, bucket: Bucket, ledger: LedgerProof) -> lis
     byte of them. Raises `BucketFailed` and `LedgerUnavailable` where that cannot be found out.
     """
     problems = list(_contradictions(manifest))
-    problems += [found async for found in _manifest_problems(manifest, bucket)]
+    reading = _Reading(1 + len(manifest.files))
+    problems += await reading.found(
+        f"manifest {manifest.name}", _manifest_problems(manifest, bucket)
+    )
     for file in manifest.files:
-        problems += [found async for found in _file_problems(file, bucket)]
+        problems += await reading.found(f"file {file.name}", _file_problems(file, bucket))
     problems += [found async for found in _strangers(manifest, bucket)]
     problems += [found async for found in _ledger_problems(manifest, ledger)]
     return problems
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Reads so many objects. One that cannot be read while others can is a finding, too."""
+
+    objects: int
+    unread: int = 0
+
+    async def found(self, what: str, problems: AsyncIterator[str]) -> list[str]:
+        """The problems of an object; raises `BucketFailed` where it is not about this one."""
+        try:
+            return [problem async for problem in problems]
+        except BucketFailed as failed:
+            self.unread += 1
+            if failed.reason not in _OF_ONE or self.unread in (self.objects, _MOST_UNREAD):
+                raise
+            return [f"{what} cannot be read: {failed}"]
 
 
 def chain_problems(manifests: Sequence[Manifest]) -> list[str]:

@@ -22,7 +22,7 @@ from data.exports.records import (
     Trigger,
 )
 from data.postgres.engine import ledger_errors
-from data.postgres.tables import export_runs, export_targets, ingest_batches
+from data.postgres.tables import export_destinations, export_runs, export_targets, ingest_batches
 
 _LAST = text("""
 select newest.run_id
@@ -48,9 +48,12 @@ order by runs.destination_id, runs.after, runs.through
 
 
 async def runs_page(engine: AsyncEngine, query: RunsQuery) -> list[StoredRun]:
-    """Runs, newest first."""
+    """Runs, newest first; not those of destinations that were deleted."""
     columns = export_runs.c
-    statement = select(export_runs).order_by(columns.sequence.desc()).limit(query.first)
+    is_there = export_destinations.c.deleted_at.is_(None)
+    there = select(export_destinations.c.destination_id).where(is_there)
+    statement = select(export_runs).where(columns.destination_id.in_(there))
+    statement = statement.order_by(columns.sequence.desc()).limit(query.first)
     if query.destination_id is not None:
         statement = statement.where(columns.destination_id == query.destination_id)
     if query.site_id is not None:

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.exports.layout import Selection
 from data.exports.tally import Proof
-from data.postgres.engine import LedgerUnavailable, driver_connection
+from data.postgres.engine import StatementFailed, driver_connection
 from data.postgres.feed import feed_state, next_slice
 
 # A statement of a second or so, however long the stretch of the feed is.
@@ -35,7 +35,8 @@ async def ledger_proof(engine: AsyncEngine, selection: Selection) -> Proof:
     """
     newest = (await feed_state(engine, selection.through)).newest
     if newest < selection.through:
-        raise LedgerUnavailable(
+        # No outage: a replica that is asked right after a commit may be a moment behind.
+        raise StatementFailed(
             f"this ledger is at position {newest}, the run goes up to {selection.through}"
         )
     proof, position = Proof(), selection.after

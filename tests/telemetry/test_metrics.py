@@ -50,6 +50,7 @@ UNITS = (
     "results",
     "records",
     "refreshes",
+    "targets",
 )
 NAME = re.compile(
     rf"footfall_(?:{'|'.join(AREAS)})(?:_[a-z]+)*_(?:{'|'.join(UNITS)})|footfall_leader"
@@ -110,7 +111,7 @@ def test_the_page_has_every_metric_of_the_catalogue() -> None:
         "footfall_export_events_total",
         "footfall_export_bytes_total",
         "footfall_export_duration_seconds",
-        "footfall_export_running",
+        "footfall_export_running_targets",
         "footfall_export_notices_total",
         "footfall_export_notice_delay_seconds",
         "footfall_spool_events_total",
