@@ -18,14 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from data.calendar import Weekday
+from data.export_buckets import ExportBuckets
 from data.export_notifier import ExportNotifier, NoticeRules, open_export_notifier
 from data.exports.notices import Notice, NoticeKind, Told
 from data.exports.webhooks import new_webhook_secret, webhook_context
 from data.local_secrets import LocalSecrets
+from data.master_keys import add_master_key
 from data.outbound.client import open_outbound
 from data.postgres.engine import WRITER, Login, transaction
 from data.postgres.export_notices import add_notice, expire_notices
 from data.postgres.sites import Site, create_site
+from data.s3.clients import Pace
 from telemetry.metrics import Metrics
 from tests.fixtures.ledger import Database
 from tests.fixtures.service import ROOT, clean_environment
@@ -422,6 +425,23 @@ async def test_a_secret_that_cannot_be_read_is_waited_for(place: Place) -> None:
     place.now = state["next_attempt_at"]
     await place.send_due()
     assert (await place.state(notice))["delivered_at"] == place.now
+
+
+async def test_a_secret_that_was_moved_on_to_a_newer_key_still_signs(place: Place) -> None:
+    destination = await place.destination()
+    keys = place.home / "master-keys.json"
+    add_master_key(keys)
+    buckets = ExportBuckets(place.engine, LocalSecrets(place.home), True, Pace())
+    assert await buckets.rewrap() == 1
+    content = json.loads(keys.read_text())
+    del content["keys"]["1"]
+    keys.write_text(json.dumps(content))
+    await place.tell(destination)
+
+    await place.send_due()
+
+    [asked] = place.server.asked
+    assert is_signed(asked, place.secrets[destination])
 
 
 async def test_neither_secret_nor_path_of_a_webhook_is_told_to_anybody(place: Place) -> None:
