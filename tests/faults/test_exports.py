@@ -206,18 +206,18 @@ class Scene:
         self.token = saved["hookToken"] or self.token
         self.secret = saved["webhookSecret"] or self.secret
 
-    async def kill_one(self, *, midway: bool) -> None:
+    async def end_one(self, number: int) -> None:
         """Take a process away, and bring another one up in its place.
 
-        `midway`: one that is at a run, as soon as there is one.
+        Every other time it is one that is at a run, and the last one of these may end in order.
         """
-        numbers = {service.process.pid: number for number, service in enumerate(self.services)}
-        pid = await self.pid_at_work() if midway else random.choice(list(numbers))
-        number = numbers[pid]
-        killed = self.services[number]
-        await killed.stop(signal.SIGKILL)
-        self.gone.append(killed)
-        self.services[number] = await self.start(killed.port)
+        midway, is_last = number % 2 == 0, number == KILLS - 1
+        places = {service.process.pid: place for place, service in enumerate(self.services)}
+        pid = await self.pid_at_work() if midway else random.choice(list(places))
+        ended = self.services[places[pid]]
+        await ended.stop(signal.SIGTERM if is_last else signal.SIGKILL)
+        self.gone.append(ended)
+        self.services[places[pid]] = await self.start(ended.port)
 
     async def pid_at_work(self) -> int:
         """The process that holds a target of a run."""
@@ -394,7 +394,7 @@ async def test_thirty_runs_among_kills_are_together_the_ledger_and_can_be_proved
     async with busy(scene, feed), asyncio.timeout(SECONDS):
         for number in range(KILLS):
             await asyncio.sleep(random.uniform(0.5, 3))
-            await scene.kill_one(midway=number % 2 == 0)
+            await scene.end_one(number)
         while (runs := await scene.count()).total() < RUNS or min(runs.values()) < 3:
             await asyncio.sleep(0.5)
     since, until = datetime.now(UTC) - timedelta(days=100), datetime.now(UTC)
