@@ -155,6 +155,7 @@ async def test_a_ledger_that_was_put_back_loses_nothing_of_what_comes_then(
 ) -> None:
     destination = await exports.save(schedule=REALTIME)
     async with exports.process() as process:
+        lost: list[str] = []
         for count in (10, 20, 30):
             lost = await exports.ingest(count)
             await exports.ask(destination)
