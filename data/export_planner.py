@@ -57,7 +57,7 @@ class ExportPlanner:
         reached = await self._count([one.stored for one in found])
         made = 0
         for one in found:
-            made += await self._plan(one, now, is_all=reached >= newest)
+            made += await self._plan(one, now, newest, is_all=reached >= newest)
         async with transaction(self.engine) as connection:
             await sweep_deleted(connection, now)
         return made
@@ -84,12 +84,15 @@ class ExportPlanner:
                     count.through = reached
         return reached
 
-    async def _plan(self, one: Plannable, now: datetime, *, is_all: bool) -> int:
+    async def _plan(self, one: Plannable, now: datetime, newest: int, *, is_all: bool) -> int:
         """1 where a run was made; `is_all`: the counts hold everything that was committed."""
         stored, waiting = one.stored, self._counts[one.stored.destination_id].events
         if one.is_busy:
             return 0
         due = stored.next_run_at is not None and stored.next_run_at <= now
+        if newest < stored.planned_through:
+            # The ledger was put back to an earlier state: what comes now has positions anew.
+            waiting = max(waiting, 1)
         threshold = stored.destination.threshold_events
         if due and waiting:
             return await self._make(stored, Trigger.SCHEDULE, now)

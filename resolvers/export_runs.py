@@ -27,10 +27,10 @@ from resolvers.export_views import (
 from resolvers.exports import (
     away,
     id_of,
-    may_know,
     readable_site,
     require_count,
     require_destination,
+    require_own,
 )
 from resolvers.raw_events import PageAsked, page_size
 
@@ -73,15 +73,16 @@ async def runs(ctx: Context, asked: RunsAsked, page: PageAsked) -> RunPage:
 
 
 async def require_run(ctx: Context, text: str) -> StoredRun:
-    """The run of an id, from the primary; raises `NotFound`, also for another site's."""
+    """The run of an id, from the primary; raises `NotFound` and `Forbidden`."""
     require_scope(ctx.caller, Scope.ADMIN)
     missing = NotFound(f"there is no export run {text[:60]!r}", argument="runId")
     run_id = id_of(text)
     if run_id is None:
         raise missing
     stored = await _run(ctx, run_id)
-    if stored is None or not may_know(ctx, stored.site_id):
+    if stored is None:
         raise missing
+    require_own(ctx, stored.site_id)
     return stored
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from data.admin_log import Actor, AdminAction, Entry
 from data.export_buckets import NoCredentials
 from data.exporter import NotPublished
-from data.exports.destination import TargetKind
+from data.exports.destination import Destination, TargetKind
 from data.exports.records import RunStatus, StoredRun
 from data.postgres.admin_log import record_alone
 from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
@@ -24,7 +24,7 @@ from resolvers.context import Context
 from resolvers.errors import BadUserInput, Unavailable
 from resolvers.export_runs import require_run
 from resolvers.export_views import Verified
-from resolvers.exports import away
+from resolvers.exports import away, require_destination
 
 # What differs of a run in one of its buckets; raises what `Exporter.verify` raises.
 Compare = Callable[[UUID, TargetKind], Awaitable[list[str]]]
@@ -37,18 +37,22 @@ async def verify(ctx: Context, text: str) -> Verified:
     """What differs of a run, in every bucket that it has published into."""
     run = await require_run(ctx, text)
     resources = ctx.resources
-    problems = await problems_of(resources.exporter.verify, run)
+    stored = await require_destination(ctx, str(run.destination_id), "runId")
+    problems = await problems_of(resources.exporter.verify, run, stored.destination)
     verified = Verified(run.run_id, problems, resources.clock())
     await note(resources.ledger.writer, run, verified, ctx.caller.actor)
     return verified
 
 
-async def problems_of(compare: Compare, run: StoredRun) -> list[str]:
-    """What differs, a sentence each; raises `BadUserInput` where there is nothing to compare.
+async def problems_of(compare: Compare, run: StoredRun, destination: Destination) -> list[str]:
+    """What differs in the buckets that the destination has, a sentence each.
 
-    Raises `Unavailable` where it cannot be found out now.
+    Raises `BadUserInput` where there is nothing to compare, `Unavailable` where it cannot be found
+    out now.
     """
-    done = [one.kind for one in run.targets if one.status is RunStatus.SUCCEEDED]
+    published = [one.kind for one in run.targets if one.status is RunStatus.SUCCEEDED]
+    # A backup that it has no more is nobody's business any more.
+    done = [kind for kind in published if destination.place(kind) is not None]
     if not done:
         raise BadUserInput("runId", "the run has no manifest yet: there is nothing to compare")
     found = []

@@ -12,7 +12,7 @@ from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from data.postgres.keys import Scope
 from resolvers.access import require_scope, require_site
 from resolvers.context import Context
-from resolvers.errors import BadUserInput, NotFound, Unavailable
+from resolvers.errors import BadUserInput, Forbidden, NotFound, Unavailable
 from resolvers.export_views import (
     ShownDestination,
     ShownRun,
@@ -44,7 +44,7 @@ async def readable_site(ctx: Context, site_id: str | None) -> str | None:
 
 
 async def require_destination(ctx: Context, text: str, argument: str) -> StoredDestination:
-    """The destination of an id, from the primary; raises `NotFound`, also for another site's."""
+    """The destination of an id, from the primary; raises `NotFound` and `Forbidden`."""
     require_scope(ctx.caller, Scope.ADMIN)
     missing = NotFound(f"there is no export destination {text[:60]!r}", argument=argument)
     destination_id = id_of(text)
@@ -55,14 +55,16 @@ async def require_destination(ctx: Context, text: str, argument: str) -> StoredD
         stored = await kept.destination_by_id(writer, destination_id)
     except (LedgerUnavailable, LedgerRefused) as error:
         raise away() from error
-    if stored is None or not may_know(ctx, stored.site_id):
+    if stored is None:
         raise missing
+    require_own(ctx, stored.site_id)
     return stored
 
 
-def may_know(ctx: Context, site_id: str) -> bool:
-    """Whether the caller may know of exports of a site, being an admin."""
-    return ctx.caller.site_id in (None, site_id)
+def require_own(ctx: Context, site_id: str) -> None:
+    """Raises `Forbidden` unless the caller, an admin, may do something about a site's exports."""
+    if ctx.caller.site_id not in (None, site_id):
+        raise Forbidden("this key belongs to another site")
 
 
 def id_of(text: str) -> UUID | None:

@@ -13,6 +13,7 @@ from data.breaker import BreakerState
 from data.event_store import StoreUnavailable
 from data.postgres.daily_users import view_state
 from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
+from data.postgres.export_pauses import standing
 from data.postgres.feed import feed_state
 from data.postgres.leadership import Leadership
 from data.postgres.reads import Reads
@@ -88,17 +89,19 @@ class Looks:
     replica: tuple[Part, int | None]
     view: Part
     sources: tuple[Part, Sequence[ShownSource]]
+    exports: Part
 
 
 async def look(resources: Resources) -> Looks:
     """Ask the databases, each for two seconds at most."""
-    ledger, replica, view, sources = await asyncio.gather(
+    ledger, replica, view, sources, exports = await asyncio.gather(
         _ledger_part("ledger", resources.ledger.writer),
         _replica_part(resources.ledger.reads),
         _view_part(resources),
         _sources_part(resources),
+        _exports_part(resources),
     )
-    return Looks(ledger, replica, view, sources)
+    return Looks(ledger, replica, view, sources, exports)
 
 
 async def system_state(resources: Resources, looks: Looks | None = None) -> SystemState:
@@ -128,6 +131,7 @@ async def system_state(resources: Resources, looks: Looks | None = None) -> Syst
             _admin_log_part(resources.admin_log),
             _reconcile_part(resources.reconciliation),
             looks.sources[0],
+            looks.exports,
             *limits,
         ],
         data_through=through,
@@ -227,6 +231,23 @@ async def _sources_part(resources: Resources) -> tuple[Part, list[ShownSource]]:
     detail = f"{len(left_alone)} of {len(sources)} fail again and again: {named}"
     detail += f" and {more} more" if more > 0 else ""
     return Part("sources", PartStatus.DEGRADED, f"{detail}; see `audits`"), sources
+
+
+async def _exports_part(resources: Resources) -> Part:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            found = await resources.ledger.reads.run(standing)
+    except (LedgerUnavailable, LedgerRefused, TimeoutError):
+        return Part("exports", PartStatus.DEGRADED, "exports cannot be read now")
+    count = f"{found.destinations} destination(s)" if found.destinations else "none"
+    dead = f"; {found.dead} dead run(s), which wait for `retryExport`" if found.dead else ""
+    if not found.resting:
+        return Part("exports", PartStatus.OK, count + dead)
+    named = ", ".join(found.resting[:_NAMED])
+    more = len(found.resting) - _NAMED
+    named += f" and {more} more" if more > 0 else ""
+    detail = f"{len(found.resting)} of {count} rest for a failure: {named}{dead}"
+    return Part("exports", PartStatus.DEGRADED, detail)
 
 
 def source_state(source: ShownSource) -> str:

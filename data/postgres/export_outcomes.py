@@ -27,6 +27,12 @@ _MAX_ERROR = 2_000
 # The first failure is mostly over with the next attempt, and every one would be too many to hear of.
 _TELL_AT = 2
 
+_DATE = text("""
+update export_runs
+set through_at = (select committed_at from ingest_batches where position = export_runs.through)
+where run_id = :run_id
+""")
+
 _VERSION = text("""
 select version
 from export_destinations
@@ -85,6 +91,7 @@ async def write_success(
         )
         # Of its backup the owner hears when something is wrong with it.
         if claimed.kind is TargetKind.CLIENT:
+            await connection.execute(_DATE, {"run_id": claimed.run.run_id})
             told = _told(claimed, manifest=manifest)
             await add_notice(connection, Notice(NoticeKind.SUCCEEDED, now, told))
         details = {"events": manifest.taken.events, "manifest": manifest.name}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from data.exports.destination import TargetKind
+from data.postgres.engine import ledger_errors
 from data.postgres.tables import export_destinations
 
 # The columns of each target.
@@ -25,6 +27,21 @@ where destination_id = :destination_id and target = any (:targets)
     and status = 'FAILED' and next_attempt_at is null
 """)
 
+_STANDING = text("""
+select
+    count(*) as destinations,
+    array_agg(name order by name) filter (
+        where paused_reason is not null or backup_paused_reason is not null
+    ) as resting,
+    (
+        select count(*)
+        from export_targets join export_destinations as alive using (destination_id)
+        where status <> 'SUCCEEDED' and status = 'DEAD' and alive.deleted_at is null
+    ) as dead
+from export_destinations
+where deleted_at is null
+""")
+
 # Those that a process is at come to their end; the planner comes back to what it leaves.
 _GIVE_UP = text("""
 update export_targets
@@ -34,6 +51,23 @@ where destination_id = :destination_id and target = any (:targets)
     and status in ('PENDING', 'RUNNING', 'FAILED')
     and (held_until is null or held_until <= clock_timestamp())
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How exports are: destinations, names of those that rest for a failure, and dead targets."""
+
+    destinations: int
+    resting: Sequence[str]
+    dead: int
+
+
+async def standing(engine: AsyncEngine) -> Standing:
+    """How all exports are, in one look."""
+    with ledger_errors():
+        async with engine.connect() as connection:
+            row = (await connection.execute(_STANDING)).one()
+    return Standing(row.destinations, row.resting or (), row.dead)
 
 
 async def pause_target(

@@ -55,6 +55,21 @@ order by runs.sequence desc
 limit 1
 """)
 
+# What was published last of a chain, and whether the ledger still has the batch that it ended with.
+_LAST_PUBLISHED = """
+select runs.through, batches.position is not null as is_known
+from export_runs as runs
+left join ingest_batches as batches
+    on batches.position = runs.through and batches.committed_at = runs.through_at
+where runs.destination_id = :destination_id
+    and runs.since is null and runs.until is null and runs.through_at is not null
+    {known}
+order by runs.sequence desc
+limit 1
+"""
+_PUBLISHED = text(_LAST_PUBLISHED.format(known=""))
+_STILL_KNOWN = text(_LAST_PUBLISHED.format(known="and batches.position is not null"))
+
 # By destination, whether its chain waits for a run that is under way.
 _BUSY = text("""
 select destinations.destination_id
@@ -254,9 +269,8 @@ async def _insert(
     run_id, number = uuid4(), stored.runs + 1
     newest = int((await connection.execute(_NEWEST)).scalar_one())
     is_backfill = asked.since is not None or asked.until is not None
-    # A ledger that was put back to an earlier state may end before what was planned.
-    after = 0 if is_backfill else stored.planned_through
-    through = newest if is_backfill else max(newest, after)
+    after = 0 if is_backfill else await _end_of_chain(connection, stored)
+    through = max(newest, after)
     destination = stored.destination
     await connection.execute(
         insert(export_runs).values(
@@ -293,6 +307,23 @@ async def _insert(
         .values(values)
     )
     return run_id
+
+
+async def _end_of_chain(connection: AsyncConnection, stored: StoredDestination) -> int:
+    """Where the next run begins: behind what was planned, unless the ledger forgot some of that.
+
+    One that was put back to an earlier state gives positions away anew; the chain then goes on
+    behind the last run that still holds.
+    """
+    bound = {"destination_id": stored.destination_id}
+    last = (await connection.execute(_PUBLISHED, bound)).one_or_none()
+    if last is None or last.is_known:
+        return stored.planned_through
+    known = (await connection.execute(_STILL_KNOWN, bound)).one_or_none()
+    after = known.through if known else 0
+    about = str(stored.destination_id)
+    log.warning("export.turned_back", destination=about, before=stored.planned_through, after=after)
+    return after
 
 
 def _following(stored: StoredDestination, now: datetime) -> datetime | None:

@@ -322,6 +322,7 @@ export_runs = Table(
     Column("until", _instant),
     Column("layout", JSONB, nullable=False),
     Column("begun_at", _instant, nullable=False),
+    Column("through_at", _instant),
     UniqueConstraint("destination_id", "number"),
     Index("ix_export_runs_destination_id", "destination_id", "sequence"),
     Index("ix_export_runs_site_id", "site_id", "sequence"),

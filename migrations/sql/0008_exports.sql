@@ -37,6 +37,8 @@ create index ix_export_destinations_site_id on export_destinations (site_id);
 -- Runs, each fixed when it was planned: positions of the change feed in (after, through], and
 -- instants in [since, until) where it is a backfill, beside the chain. `layout` is what it takes
 -- and how it is written, as the destination said then, so that every try writes the same.
+-- `through_at` is when the batch at `through` was committed, once the client's target is published:
+-- a ledger that was put back to an earlier state has another one there, or none.
 create table export_runs (
     run_id uuid primary key,
     sequence bigint generated always as identity unique,
@@ -51,6 +53,7 @@ create table export_runs (
     until timestamptz,
     layout jsonb not null,
     begun_at timestamptz not null,
+    through_at timestamptz,
     unique (destination_id, number)
 );
 create index ix_export_runs_destination_id on export_runs (destination_id, sequence);

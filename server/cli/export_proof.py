@@ -92,7 +92,7 @@ async def prove(settings: Settings, text: str) -> Proven:
         chain: list[Manifest] = []
         with progress(f"Comparing {proven.name}") as advance:
             async for found in _published(engine, stored.destination_id):
-                problems = await problems_of(comparing, found)
+                problems = await problems_of(comparing, found, stored.destination)
                 verified = Verified(found.run_id, problems, utc_now())
                 await note(engine, found, verified, command_actor())
                 proven.take(found, problems)
@@ -117,13 +117,13 @@ async def _problems(
 
 
 async def _published(engine: Engine, destination_id: UUID) -> AsyncIterator[StoredRun]:
-    """The runs of a destination of which anything was published, newest first."""
+    """The runs of a destination that are done for its client, newest first."""
     before = None
     while True:
         query = RunsQuery(_AT_ONCE, destination_id=destination_id, before=before)
         page = await runs_page(engine, query)
         for found in page:
-            if any(target.status is RunStatus.SUCCEEDED for target in found.targets):
+            if found.status is RunStatus.SUCCEEDED:
                 yield found
         if len(page) < _AT_ONCE:
             return

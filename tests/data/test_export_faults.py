@@ -17,6 +17,7 @@ from data.exports.destination import REALTIME
 from data.exports.notices import NoticeKind
 from data.exports.records import RunStatus, StoredDestination, StoredRun
 from data.postgres.engine import READER, WRITER, LedgerUnavailable
+from data.postgres.export_pauses import Standing, standing
 from data.postgres.export_runs import manifests_of
 from data.s3.places import AccessKey
 from tests.data.exports.test_files import files_of_at_most
@@ -68,6 +69,7 @@ async def test_a_wrong_secret_pauses_the_destination_until_it_is_saved_with_anot
         assert failed.client.error == paused.pauses[CLIENT].reason == told
         assert await notices(exports) == [(NoticeKind.PAUSED, "client")]
         assert await exports.logged() == ["export.paused"]
+        assert await standing(exports.reader) == Standing(1, ["Lake"], 0)
 
         saved = await exports.save(destination)
         assert saved.pauses == {}
@@ -122,6 +124,7 @@ async def test_a_bucket_that_is_gone_ends_the_run_until_somebody_asks_for_it_aga
         assert "there is no bucket their-events" in (dead.client.error or "")
         assert await notices(exports) == [("export.dead", "client"), ("export.paused", "client")]
         assert await exports.logged() == ["export.dead", "export.paused"]
+        assert await standing(exports.reader) == Standing(1, ["Lake"], 1)
 
         # The server remembers what it has seen of a folder.
         await exports.server.kill()

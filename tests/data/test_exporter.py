@@ -150,6 +150,39 @@ async def test_what_was_changed_after_the_plan_holds_for_the_next_run(exports: E
     assert manifests[second.run_id, CLIENT].fields == ("event_id", "event_type")
 
 
+async def test_a_ledger_that_was_put_back_loses_nothing_of_what_comes_then(
+    exports: Exports,
+) -> None:
+    destination = await exports.save(schedule=REALTIME)
+    async with exports.process() as process:
+        lost: list[str] = []
+        for count in (10, 20, 30):
+            lost = await exports.ingest(count)
+            await exports.ask(destination)
+            await process.take_up()
+        # As after a failover to a standby that was behind.
+        gone = "select batch_id from ingest_batches where position > 1"
+        await exports.rows(f"delete from events where batch_id in ({gone})")
+        await exports.rows("delete from ingest_batches where position > 1")
+        new = await exports.ingest(5)
+        exports.wait(minutes=1)
+        async with asyncio.timeout(30):
+            while (mark := await process.copy.store.watermark()) is None or mark.position != 2:
+                await asyncio.sleep(0.02)
+        assert await process.exporter.plan(exports.now()) == 1
+        assert await process.take_up()
+        new += await exports.ingest(7)
+        run = await exports.ask(destination)
+        assert await process.take_up()
+
+    runs = await exports.runs(destination)
+    assert [(one.after, one.through) for one in runs] == [(0, 1), (1, 2), (2, 3), (1, 2), (2, 3)]
+    assert [one.client.events for one in runs] == [10, 20, 30, 5, 7]
+    assert run.number == 5
+    assert set(new) < set(exports.ids())
+    assert set(lost) < set(exports.ids())
+
+
 async def test_a_paused_destination_rests_until_it_goes_on(exports: Exports) -> None:
     await exports.ingest(3)
     destination = await exports.save()

@@ -13,6 +13,10 @@ from data.local_secrets import NamedSecrets
 from data.postgres.keys import Scope
 from schema.build import graphql_schema
 from tests.fixtures.app import App
+from tests.fixtures.exported import exported
+from tests.fixtures.exported import save as save_export
+from tests.fixtures.ledger import Database
+from tests.fixtures.s3 import S3Server
 from tests.fixtures.source_answers import text
 from tests.fixtures.source_server import SourceServer
 from tests.fixtures.sourced import refresh, save
@@ -54,6 +58,11 @@ QUESTIONS = {
     "audits": "",
     "sourceSummary": "",
 }
+OF_EXPORTS = {
+    "exportDestinations": 'siteId: "shop"',
+    "exportRuns": 'siteId: "shop"',
+    "exportSetup": 'siteId: "shop"',
+}
 COMMANDS = {
     "ingest": 'input: {siteId: "shop", events: [{eventType: "view"}, {eventType: ""}]}',
     "saveSite": 'input: {id: "shop", origins: ["https://example.com"]}',
@@ -65,7 +74,17 @@ COMMANDS = {
     "refreshSources": 'keys: ["full"], wait: true',
     "deleteSource": 'key: "full"',
 }
-
+# `{id}` is a destination, `{run}` a run of it that is done, `{dead}` one that is dead.
+EXPORT_COMMANDS = {
+    "saveExportDestination": 'input: {id: "{id}", name: "lake", bucket: "their-events", '
+    'prefix: "exports", endpointUrl: "{endpoint}", webhookUrl: "http://127.0.0.1:9/", '
+    "rotateHook: true, rotateWebhookSecret: true}",
+    "verifyExport": 'runId: "{run}"',
+    "runExport": 'destinationId: "{id}", since: "2026-01-01T00:00:00Z"',
+    "retryExport": 'runId: "{dead}"',
+    "setExportPaused": 'id: "{id}", paused: true',
+    "deleteExportDestination": 'id: "{id}"',
+}
 
 # Where sources stand in answers.
 SOURCES = (
@@ -123,8 +142,8 @@ def test_these_tests_ask_for_all_there_is() -> None:
     assert schema.query_type
     assert schema.mutation_type
 
-    assert set(QUESTIONS) == set(schema.query_type.fields)
-    assert {*COMMANDS, "revokeApiKey"} == set(schema.mutation_type.fields)
+    assert {*QUESTIONS, *OF_EXPORTS} == set(schema.query_type.fields)
+    assert {*COMMANDS, *EXPORT_COMMANDS, "revokeApiKey"} == set(schema.mutation_type.fields)
 
 
 async def fetch_a_source(app: App, server: SourceServer, home: Path) -> None:
@@ -191,6 +210,53 @@ async def test_every_field_is_answered(
         ".do.refreshSources.audits.error",
         ".records.nodes.history.data",
         ".records.edges.node.history.data",
+    }
+
+
+async def test_every_field_of_exports_is_answered(
+    exported_app: App, s3_server: S3Server, database: Database
+) -> None:
+    app = exported_app
+    (s3_server.folder / "second").mkdir()
+    fields = {"thresholdEvents": 1_000_000, "schedule": "DAILY", "backupBucket": "second"}
+    some = {"eventType": {"ne": "x"}}
+    made = await save_export(
+        app, s3_server, **fields, filter=some, webhookUrl="http://127.0.0.1:9/"
+    )
+    assert await app.ingest("shop", FULL_EVENT) == ["ACCEPTED"]
+    await app.followed()
+    done = await exported(app, made["id"])
+    since = {"since": "2026-01-01T00:00:00Z", "until": "2026-02-01T00:00:00Z"}
+    dead = await exported(app, made["id"], **since)
+    trouble = "error = 'gone', reason = 'NO_BUCKET', next_attempt_at = now() + interval '1 hour'"
+    connection = await database.connect()
+    await connection.execute(
+        f"update export_targets set status = 'DEAD', {trouble} where run_id = $1", dead["id"]
+    )
+
+    answer = await app.data("{ " + asks("Query", OF_EXPORTS) + " }")
+    await connection.execute(
+        "update export_destinations set paused_at = now(), backup_paused_at = now()"
+    )
+    paused = await app.data("{ " + asks("Query", OF_EXPORTS) + " }")
+    await connection.execute(
+        "update export_destinations set paused_at = null, backup_paused_at = null"
+    )
+    await connection.close()
+    commands = asks("Mutation", EXPORT_COMMANDS)
+    known = {"id": made["id"], "run": done["id"], "dead": dead["id"]}
+    for name, value in {**known, "endpoint": s3_server.endpoint}.items():
+        commands = commands.replace(f"{{{name}}}", value)
+    did = await app.data("mutation { " + commands + " }")
+
+    seen = [*leaves(answer), *leaves(paused), *leaves(did)]
+    told = {name for path, value in seen if value is not None for name in path.split(".")}
+    # Nobody assumes a role here, and nothing differs.
+    assert {path.rpartition(".")[2] for path, _ in seen} - told == {"problems", "roleArn"}
+    shown_once = {path for path, value in seen if path.endswith(("Token", "Secret")) and value}
+    assert shown_once == {
+        ".saveExportDestination.hookToken",
+        ".saveExportDestination.webhookSecret",
     }
 
 

@@ -7,21 +7,32 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 import pytest_asyncio
+from sqlalchemy import update
 
 from data.admin_log import AdminAction, LoggedEntry
+from data.exports.destination import Destination, Place, TargetKind
+from data.exports.manifest import encode_manifest, manifest_of
+from data.exports.records import RunAsked, Trigger
+from data.exports.tally import Tally
 from data.postgres.admin_log import LogQuery, log_page, prove
 from data.postgres.engine import transaction
+from data.postgres.export_destinations import SecretChanges, save_destination
+from data.postgres.export_planning import plan_run
 from data.postgres.keys import Scope
 from data.postgres.sources import save_source
+from data.postgres.tables import export_targets
+from data.s3.places import AccessKey
 from data.sources.source import Source
 from schema.build import graphql_schema
 from tests.fixtures.app import App, open_app
 from tests.fixtures.ledger import Database
 from tests.fixtures.redis import RedisServer
+from tests.fixtures.s3 import answering
 
 PAGE = """
 query ($siteId: ID, $action: String, $since: DateTime, $until: DateTime, $first: Int!, $after: String) {
@@ -43,7 +54,8 @@ class Call:
     """A mutation as an admin calls it, one that fails, and the action that the log then has.
 
     `{key}` stands for the id of a key of the site `shop`. There is a source `stocks`, of that site
-    and switched off, and one `news` of none that is on.
+    and switched off, and one `news` of none that is on. `{destination}` is an export of that site
+    to `{endpoint}`, `{dead}` and `{done}` are runs of it.
     """
 
     action: AdminAction
@@ -114,16 +126,71 @@ CALLS = {
         "news",
         None,
     ),
+    "saveExportDestination": Call(
+        AdminAction.EXPORT_SAVED,
+        'mutation { saveExportDestination(input: {id: "{destination}", name: "lake", '
+        'bucket: "their-events", endpointUrl: "{endpoint}", schedule: "MANUAL"}) { id } }',
+        'mutation { saveExportDestination(input: {id: "{destination}", name: "lake", '
+        'bucket: "their-events", endpointUrl: "{endpoint}", schedule: "always"}) { id } }',
+        "{destination}",
+    ),
+    "deleteExportDestination": Call(
+        AdminAction.EXPORT_DELETED,
+        'mutation { deleteExportDestination(id: "{destination}") }',
+        'mutation { deleteExportDestination(id: "lake") }',
+        "{destination}",
+    ),
+    "setExportPaused": Call(
+        AdminAction.EXPORT_PAUSED,
+        'mutation { setExportPaused(id: "{destination}", paused: true) { paused } }',
+        'mutation { setExportPaused(id: "lake", paused: true) { paused } }',
+        "{destination}",
+    ),
+    "runExport": Call(
+        AdminAction.EXPORT_RUN,
+        'mutation { runExport(destinationId: "{destination}") { id } }',
+        'mutation { runExport(destinationId: "{destination}", since: "2999-01-01T00:00:00Z") '
+        "{ id } }",
+        "",
+    ),
+    "retryExport": Call(
+        AdminAction.EXPORT_RETRIED,
+        'mutation { retryExport(runId: "{dead}") { id } }',
+        'mutation { retryExport(runId: "{done}") { id } }',
+        "{dead}",
+    ),
+    "verifyExport": Call(
+        AdminAction.EXPORT_VERIFIED,
+        'mutation { verifyExport(runId: "{done}") { matches } }',
+        'mutation { verifyExport(runId: "{dead}") { matches } }',
+        "{done}",
+    ),
 }
+# What follows from some of them, in the name of the service.
+FOLLOWS = {AdminAction.EXPORT_PUBLISHED, AdminAction.EXPORT_DEAD}
+
+
+@dataclass
+class Names:
+    """What stands in braces in a call, and what it stands for."""
+
+    app: App
+    known: dict[str, str]
+
+    def filled(self, document: str) -> str:
+        """The document with what is meant."""
+        for name, value in self.known.items():
+            document = document.replace(f"{{{name}}}", value)
+        return document
 
 
 @pytest_asyncio.fixture
 async def queued(
     database: Database, tmp_path: Path, redis_server: RedisServer
-) -> AsyncIterator[App]:
-    """The application with a queue, and so with dead letters."""
+) -> AsyncIterator[Names]:
+    """The application with a queue, and so with dead letters; and with an export."""
     settings: dict[str, Any] = {"redis_url": redis_server.url, "outbound_allow_private": True}
-    async with open_app(database, tmp_path, **settings) as opened:
+    async with open_app(database, tmp_path, **settings) as opened, answering(200) as (endpoint, _):
         await opened.site("shop")
         await opened.site("blog")
         for source in (
@@ -132,7 +199,38 @@ async def queued(
         ):
             async with transaction(opened.resources.ledger.writer) as connection:
                 await save_source(connection, source, datetime.now(UTC), is_declared=False)
-        yield opened
+        key_id = (await opened.key("shop", Scope.READ)).split("_")[1]
+        yield Names(opened, {"key": key_id, "endpoint": endpoint, **await export(opened, endpoint)})
+
+
+async def export(app: App, endpoint: str) -> dict[str, str]:
+    """An export of the site `shop`, with a run that is dead and one that is done."""
+    place = Place(bucket="their-events", endpoint=endpoint)
+    destination = Destination(
+        destination_id=uuid4(), site_id="shop", name="lake", client=place, schedule="MANUAL"
+    )
+    buckets, now = app.resources.exporter.buckets, datetime.now(UTC)
+    sealed = await buckets.seal(
+        destination.destination_id, TargetKind.CLIENT, AccessKey("id", "secret")
+    )
+    names = {"destination": str(destination.destination_id), "endpoint": endpoint}
+    async with transaction(app.resources.ledger.writer) as connection:
+        await save_destination(connection, destination, SecretChanges(client=sealed), now)
+        for name, status in (("dead", "DEAD"), ("done", "SUCCEEDED")):
+            asked = RunAsked(destination.destination_id, Trigger.REQUEST)
+            run = (await plan_run(connection, asked, now)).run
+            manifest = manifest_of(run.order(place, 1), (), Tally(), now)
+            await connection.execute(
+                update(export_targets)
+                .where(export_targets.c.run_id == run.run_id)
+                .values(
+                    status=status,
+                    next_attempt_at=None,
+                    manifest=json.loads(encode_manifest(manifest)),
+                )
+            )
+            names[name] = str(run.run_id)
+    return names
 
 
 async def entries(app: App) -> list[LoggedEntry]:
@@ -158,37 +256,36 @@ def test_every_mutation_but_ingest_has_its_place_in_the_log() -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_mutation_writes_one_entry_and_one_that_fails_none(queued: App, name: str) -> None:
-    app = queued
-    call, before = CALLS[name], len(await entries(app))
-    key_id = (await app.key("shop", Scope.READ)).split("_")[1]
-    before += 1
+async def test_a_mutation_writes_one_entry_and_one_that_fails_none(
+    queued: Names, name: str
+) -> None:
+    app, call = queued.app, CALLS[name]
+    before = len(await entries(app))
 
-    failed = await app.post(call.fails)
+    failed = await app.post(queued.filled(call.fails))
     after_failure = await entries(app)
-    worked = await app.data(call.works.replace("{key}", key_id))
-    newest, *rest = await entries(app)
+    worked = await app.data(queued.filled(call.works))
+    newest, *rest = [one for one in await entries(app) if one.action not in FOLLOWS]
 
     assert failed["errors"]
     assert len(after_failure) == before
     assert len(rest) == before
     assert (newest.action, newest.site_id) == (call.action, call.site_id)
     assert (newest.actor.key_id, newest.actor.name) == ("admin", "service-wide admin key")
-    target = call.target.replace("{key}", key_id) or worked[name]["id"]
+    target = queued.filled(call.target) or worked[name]["id"]
     assert newest.target == target
     assert (await prove(app.resources.ledger.writer)).broken is None
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_who_may_not_do_it_leaves_no_entry(queued: App, name: str) -> None:
-    app = queued
+async def test_who_may_not_do_it_leaves_no_entry(queued: Names, name: str) -> None:
+    app = queued.app
     reader = await app.key("shop", Scope.READ)
     of_another_site = await app.key("blog", Scope.ADMIN)
     before = await entries(app)
-    document = CALLS[name].works.replace("{key}", reader.split("_")[1])
 
     for key in (reader, of_another_site):
-        assert (await app.refusal(document, key=key))["code"] == "FORBIDDEN"
+        assert (await app.refusal(queued.filled(CALLS[name].works), key=key))["code"] == "FORBIDDEN"
 
     assert await entries(app) == before
 

@@ -310,7 +310,7 @@ async def test_only_admins_of_the_site_may_save_and_see_destinations(
         assert (await app.refusal(SAVE, {"input": given}, key))["code"] == "FORBIDDEN"
     assert (await app.refusal(LIST, {}, reader))["code"] == "FORBIDDEN"
     changing = destination(s3_server, id=first["id"], siteId=None)
-    assert (await app.refusal(SAVE, {"input": changing}, other))["code"] == "NOT_FOUND"
+    assert (await app.refusal(SAVE, {"input": changing}, other))["code"] == "FORBIDDEN"
     assert (await app.data(LIST, {}, other))["exportDestinations"] == []
     assert (await app.refusal(LIST, {"site": "shop"}, other))["code"] == "FORBIDDEN"
     assert [one["id"] for one in (await app.data(LIST, {}, own))["exportDestinations"]] == [

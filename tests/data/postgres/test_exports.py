@@ -163,14 +163,6 @@ async def test_a_plan_on_what_was_counted_elsewhere_is_none(exports: Exports) ->
             await plan_run(connection, asked, exports.now())
 
 
-async def test_the_chain_goes_on_from_a_ledger_that_was_put_back(exports: Exports) -> None:
-    await exports.ingest(3)
-    saved = await exports.save()
-    await exports.rows("update export_destinations set planned_through = 9")
-    run = await exports.ask(saved)
-    assert (run.after, run.through) == (9, 9)
-
-
 async def due(exports: Exports, reached: int = 1_000, *, only_fresh: bool = False) -> list[str]:
     """The targets that may be taken up."""
     found = await due_targets(
