@@ -5,6 +5,7 @@ In the end the files of each destination hold what the ledger holds, and nothing
 
 import asyncio
 import json
+import os
 import random
 import signal
 from collections import Counter
@@ -36,9 +37,10 @@ from tests.fixtures.source_answers import text
 from tests.fixtures.source_server import SourceServer
 from tests.fixtures.webhooks import is_signed
 
-SECONDS = 90
+IS_LONG = bool(os.environ.get("FOOTFALL_LONG_FAULTS"))
+SECONDS = 900 if IS_LONG else 90
 RUNS = 30
-KILLS = 5
+KILLS = 30 if IS_LONG else 5
 BACKUP = "their-backup"
 
 SAVE_SITE = 'mutation ($id: ID!) { saveSite(input: {id: $id, timezone: "UTC"}) { id } }'
@@ -52,7 +54,7 @@ mutation ($id: ID!, $since: DateTime, $until: DateTime) {
 """
 RUNS_OF = """
 query ($id: ID!) {
-  exportRuns(destinationId: $id, first: 100) {
+  exportRuns(destinationId: $id, first: 500) {
     nodes { id trigger status attempts error isBackfill targets { kind status error } }
   }
 }
