@@ -225,8 +225,8 @@ class ExportAttempt:
         log.warning("export.lost", **self._about())
 
     async def _clear(self, *, whole: bool) -> None:
+        """Take away what the run (`whole`) or this attempt has left, unless it was published."""
         claimed = self.claimed
-        clear = clear_run if whole else clear_attempt
         # Whatever is in the way: nobody reads files that no manifest lists.
         with suppress(Exception):
             order = claimed.run.order(claimed.target.place, claimed.hold_id)
@@ -234,7 +234,11 @@ class ExportAttempt:
                 asyncio.timeout(self.pace.clearing),
                 self.means.buckets.open_target(claimed.stored.destination, claimed.kind) as bucket,
             ):
-                await clear(order, bucket)
+                manifest = await published(order, bucket)
+                if manifest is None:
+                    await (clear_run if whole else clear_attempt)(order, bucket)
+                elif not _lists(manifest, order.attempt_prefix):
+                    await clear_attempt(order, bucket)
 
     async def _succeeded(self, manifest: Manifest, seconds: float) -> None:
         engine, claimed = self.means.engine, self.claimed
@@ -300,3 +304,8 @@ class ExportAttempt:
             "target": self.claimed.kind.value,
             "attempt": self.claimed.target.attempts,
         }
+
+
+def _lists(manifest: Manifest, prefix: str) -> bool:
+    """Whether files of this prefix belong to a manifest."""
+    return any(file.name.startswith(prefix) for file in manifest.files)

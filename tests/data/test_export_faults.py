@@ -323,6 +323,34 @@ async def test_what_fails_again_and_again_is_dead_and_does_not_block_the_chain(
     assert exports.ids() == sorted(ids)
 
 
+async def test_what_was_published_stays_though_its_metering_cannot_be_written(
+    exports: Exports,
+) -> None:
+    ids = await exports.ingest(10)
+    (exports.server.folder / "backup" / "safe").mkdir(parents=True)
+    # Where a folder should be.
+    (exports.server.folder / "backup" / "safe" / "metering").write_text("in the way")
+    destination = await exports.save(backup=exports.place("safe", "backup"))
+    run = await exports.ask(destination)
+    async with exports.process(retry=never_again(2)) as process:
+        assert await process.take_up()
+        for _ in range(2):
+            assert await process.take_up()
+            exports.wait(minutes=1)
+        assert kinds(await exports.run(run)) == [("client", "SUCCEEDED"), ("backup", "DEAD")]
+        assert exports.ids("backup", "safe/") == sorted(ids)
+
+        (exports.server.folder / "backup" / "safe" / "metering").unlink()
+        # The server remembers what it has seen of a folder.
+        await exports.server.kill()
+        await exports.server.start()
+        await exports.retry(run)
+        assert await process.take_up()
+        assert await process.exporter.verify(run.run_id, BACKUP) == []
+    assert kinds(await exports.run(run)) == [("client", "SUCCEEDED"), ("backup", "SUCCEEDED")]
+    assert len([name for name in exports.names("backup") if "/metering/" in name]) == 1
+
+
 async def test_a_copy_that_disagrees_with_the_ledger_publishes_nothing(exports: Exports) -> None:
     await exports.ingest(10)
     destination = await exports.save()
