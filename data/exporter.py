@@ -196,7 +196,7 @@ class Exporter:
             self.means.metrics.running.dec()
 
     def lanes(self) -> list[Loop]:
-        """What takes up targets: one lane after the other is kept for those that never failed."""
+        """What takes up targets: all lanes but the first are kept for those that never failed."""
         return [self._lane(number) for number in range(self.pace.lanes)]
 
     def _lane(self, number: int) -> Loop:

@@ -412,6 +412,35 @@ async def test_a_run_that_was_published_while_the_ledger_went_away_is_found_and_
     assert await notices(exports) == [("export.succeeded", "client")]
 
 
+async def test_who_cannot_reach_the_ledger_stops_before_another_may_begin(
+    exports: Exports,
+) -> None:
+    ids = await exports.ingest(10)
+    async with running_gate(exports.server) as gate:
+        destination = await exports.save(client=exports.place(endpoint=gate.endpoint))
+        run = await exports.ask(destination)
+        # Less patience than a claim lasts, so that the test need not wait for so long.
+        pace = {"renew_every": 0.2, "renewal": 6.5, "outcome_tries": 1}
+        async with exports.process(**pace) as process:
+            await process.caught_up()
+            exports.server.freeze()
+            taking = asyncio.create_task(process.exporter.take_up())
+            async with asyncio.timeout(SECONDS):
+                while not gate.connections:
+                    await asyncio.sleep(0.02)
+            await exports.rows("alter table export_targets rename to away")
+            with pytest.raises(LedgerUnavailable):
+                await taking
+            await exports.rows("alter table away rename to export_targets")
+            exports.server.thaw()
+            assert (await exports.run(run)).client.is_held
+            assert not exports.ids()
+            await end_holds(exports)
+            assert await process.take_up()
+    assert (await exports.run(run)).status is RunStatus.SUCCEEDED
+    assert exports.ids() == sorted(ids)
+
+
 async def test_runs_at_which_every_process_dies_are_given_up(exports: Exports) -> None:
     await exports.ingest(10)
     run = await exports.ask(await exports.save())
