@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from duckdb import DuckDBPyConnection
@@ -420,7 +421,7 @@ async def test_who_cannot_reach_the_ledger_stops_before_another_may_begin(
         destination = await exports.save(client=exports.place(endpoint=gate.endpoint))
         run = await exports.ask(destination)
         # Less patience than a claim lasts, so that the test need not wait for so long.
-        pace = {"renew_every": 0.2, "renewal": 6.5, "outcome_tries": 1}
+        pace: dict[str, Any] = {"renew_every": 0.2, "renewal": 6.5, "outcome_tries": 1}
         async with exports.process(**pace) as process:
             await process.caught_up()
             exports.server.freeze()
