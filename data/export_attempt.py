@@ -139,6 +139,7 @@ class ExportAttempt:
             ledger=means.prove,
             clock=means.clock,
             may_publish=self._require_held,
+            on_written=self._note_written,
         )
         async with means.buckets.open_target(claimed.stored.destination, kind) as bucket:
             manifest = await self._left_behind(order, bucket)
@@ -186,6 +187,9 @@ class ExportAttempt:
         )
         data = msgspec.json.format(msgspec.json.encode(metering), indent=2) + b"\n"
         await bucket.put_bytes(order.metering_name, data, "application/json")
+
+    def _note_written(self, events: int) -> None:
+        self.progress.written = events
 
     def _note_file(self, file: ManifestFile) -> None:
         self.progress.files += 1

@@ -192,7 +192,8 @@ async def _write(
         for entry in saving_entries(ctx, known, saved.destination, sealed.changes):
             await record(connection, entry)
         url = saved.destination.webhook_url
-        if url is not None and (known is None or known.webhook_url != url):
+        is_other = known is None or known.webhook_url != url or sealed.changes.webhook is not None
+        if url is not None and is_other:
             told = Told(
                 destination_id=saved.destination_id,
                 destination=saved.destination.name,

@@ -56,8 +56,8 @@ class AdminLogActor:
     """Who did something."""
 
     key_id: ID = strawberry.field(
-        description="The id of the key with which it was done; `cli` for the command line, "
-        "`service` for the service itself."
+        description="The id of the key with which it was done; `cli` for the command line, `hook` for "
+        "the hook of an export, `service` for the service itself."
     )
     name: str = strawberry.field(description="The name that the key had at that time.")
 

@@ -42,6 +42,8 @@ _MOST_EVENTS = 4_000_000
 _PIECE_BYTES = 64 * 1024 * 1024
 _FIRST_PIECE_EVENTS = 10_000
 _NOTHING = "", ""
+# Told now and then how many events were written so far, those of an unfinished file among them.
+OnWritten = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,15 @@ class Parts:
     `tally` is that of the whole selection, once there are no more parts.
     """
 
-    def __init__(self, source: Callable[[], ExportSource], order: RunOrder, folder: Path) -> None:
+    def __init__(
+        self,
+        source: Callable[[], ExportSource],
+        order: RunOrder,
+        folder: Path,
+        on_written: OnWritten,
+    ) -> None:
         self._source = source
+        self._on_written = on_written
         self._order = order
         self._folder = folder
         self._cutter = Cutter(source, order.selection, order.selection.arrivals)
@@ -112,6 +121,7 @@ class Parts:
                     continue
                 self._numbers = number
                 self.tally += tally
+                self._on_written(self.tally.taken.events)
                 return Part(number, path, digest, tally)
             self.tally += tally
         return None
@@ -169,6 +179,7 @@ class Parts:
                 await asyncio.shield(packing)
                 packing = asyncio.create_task(_pack(writer, piece.path, is_empty=not written))
                 rows += written
+                self._on_written(self.tally.taken.events + rows)
             await asyncio.shield(packing)
             packing = asyncio.create_task(asyncio.to_thread(writer.write, order.tail.encode()))
             await asyncio.shield(packing)
@@ -219,7 +230,10 @@ def _metadata(order: RunOrder, number: int) -> dict[str, str]:
 
 @asynccontextmanager
 async def open_parts(
-    source: Callable[[], ExportSource], order: RunOrder, folder: Path
+    source: Callable[[], ExportSource],
+    order: RunOrder,
+    folder: Path,
+    on_written: OnWritten = lambda _: None,
 ) -> AsyncIterator[Parts]:
     """The parts of a run, written into a folder of its own below `folder`, and gone with the block.
 
@@ -230,7 +244,7 @@ async def open_parts(
     with disk_errors(folder):
         await asyncio.to_thread(_make_empty, own)
     try:
-        async with aclosing(Parts(source, order, own)) as parts:
+        async with aclosing(Parts(source, order, own, on_written)) as parts:
             yield parts
     finally:
         await asyncio.to_thread(shutil.rmtree, own, ignore_errors=True)

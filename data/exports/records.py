@@ -84,12 +84,16 @@ class StoredDestination:
 
 @dataclass(slots=True)
 class RunProgress:
-    """How far an attempt has come; `of` is how many events there are before the filter."""
+    """How far an attempt has come; `of` is how many events there are before the filter.
+
+    `rows` are in files that are in the bucket, `written` are in files at all.
+    """
 
     files: int = 0
     rows: int = 0
     bytes: int = 0
     of: int | None = None
+    written: int = 0
 
 
 @dataclass(frozen=True, slots=True)

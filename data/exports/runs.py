@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from data.exports.failures import CopyDiffers
-from data.exports.files import open_parts
+from data.exports.files import OnWritten, open_parts
 from data.exports.layout import Selection
 from data.exports.manifest import (
     MAX_MANIFEST_BYTES,
@@ -36,13 +36,18 @@ async def _always() -> None:
     return
 
 
+def _tell_nobody(_: int) -> None:
+    return
+
+
 @dataclass(frozen=True, slots=True)
 class RunParts:
     """What a run needs beside its order and a bucket.
 
     `source` is asked anew for every statement. `folder` is in the copy's own and holds two files at
     a time. `clock` gives aware times. `may_publish` is asked right before the manifest is written,
-    and raises where somebody else has taken over.
+    and raises where somebody else has taken over. `on_written` is told how many events were
+    written so far, before their files are in the bucket.
     """
 
     source: Callable[[], ExportSource]
@@ -50,6 +55,7 @@ class RunParts:
     ledger: LedgerProof
     clock: Callable[[], datetime]
     may_publish: Callable[[], Awaitable[None]] = _always
+    on_written: OnWritten = _tell_nobody
 
 
 async def write_run(
@@ -63,7 +69,7 @@ async def write_run(
     nothing can be seen then, and `clear_run` takes away what is left behind.
     """
     files: list[ManifestFile] = []
-    async with open_parts(parts.source, order, parts.folder) as each:
+    async with open_parts(parts.source, order, parts.folder, parts.on_written) as each:
         async for part in each:
             name = order.file_name(part.number)
             sending = Sending(name, part.path, order.layout.content_type, part.digest.sha256)

@@ -182,14 +182,16 @@ def _show(found: StoredRun, advance: Advance) -> None:
     target = next((one for one in found.targets if not _is_done(one)), found.client)
     so_far = target.progress or RunProgress()
     of_all = f" of {so_far.of:,}" if so_far.of else ""
-    words = f"{so_far.rows:,}{of_all} events, {_files(so_far.files)}, {_size(so_far.bytes)}"
+    written = max(so_far.written, so_far.rows)
+    words = f"{written:,}{of_all} events, {_files(so_far.files)} sent, {_size(so_far.bytes)}"
     if target.status is RunStatus.PENDING or not target.is_held:
         words = (
             "waiting for its turn" if target.error is None else f"tried again soon: {target.error}"
         )
     if target.kind is TargetKind.BACKUP:
         words = f"backup: {words}"
-    advance(so_far.rows, so_far.of or 0, words)
+    # Each event is written into a file, and the file is sent: that is half of the way each.
+    advance(so_far.written + so_far.rows, 2 * (so_far.of or 0), words)
 
 
 def _is_done(target: StoredTarget) -> bool:

@@ -8,17 +8,27 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
+from uuid import UUID
 
+import asyncpg
 import httpx
 import pytest
 
+from data.export_buckets import ExportBuckets
+from data.exports.destination import Place, TargetKind
 from data.local_secrets import LocalSecrets
+from data.postgres.embedded import embedded_server
+from data.postgres.export_destinations import SecretChanges
 from data.resources import Resources
+from data.s3.failures import BucketFailed
+from data.s3.places import AccessKey
+from resolvers.export_drafts import BucketDraft
 from server.resources import open_resources
 from server.settings import Settings, load_settings
 from tests.faults.vault_service import started, until_part
 from tests.fixtures.guarded_postgres import GuardedLedger
 from tests.fixtures.redis import running_redis
+from tests.fixtures.s3 import BUCKET, KEY_ID, running_s3
 from tests.fixtures.service import Service, ended_command, free_port
 from tests.fixtures.vault import VaultServer
 
@@ -246,6 +256,117 @@ def inside(one: object) -> list[object]:
     found = [getattr(one, name, None) for name in names]
     ours = re.compile(r"(data|server|telemetry|jobs)\.")
     return [value for value in found if ours.match(type(value).__module__)]
+
+
+EXPORT_SECRET = "hush/Export+secret=of-a-client"
+NO_SECRET = "hush-a-secret-that-is-wrong"
+SAVE_EXPORT = """
+mutation ($input: ExportDestinationInput!) {
+  saveExportDestination(input: $input) { id hookToken webhookSecret }
+}
+"""
+ABOUT_EXPORTS = """
+{
+  exportDestinations { id name bucket filter webhookUrl login { kind } hookToken webhookSecret }
+  exportRuns { nodes { id status error targets { error reason } destination { hookToken } } }
+  exportSetup(siteId: "shop") { externalId }
+  adminLog { nodes { action target actor { keyId name } details } }
+  system { parts { name status detail } }
+}
+"""
+
+
+async def test_exports_say_nothing_of_the_credentials_that_they_have(tmp_path: Path) -> None:
+    search, said, home = Search(), tmp_path / "said.log", tmp_path / "home"
+    await ended_command(home, "sites", "create", "shop")
+    async with (
+        running_s3(tmp_path / "s3", secret=EXPORT_SECRET) as server,
+        started(home, said, LOG_LEVEL="DEBUG", OUTBOUND_ALLOW_PRIVATE="true") as service,
+    ):
+        given = {
+            "siteId": "shop",
+            "name": "lake",
+            "bucket": BUCKET,
+            "schedule": "MANUAL",
+            "endpointUrl": server.endpoint,
+            "accessKeyId": KEY_ID,
+            "webhookUrl": f"http://127.0.0.1:{free_port()}/",
+        }
+
+        async def save(secret: str) -> dict[str, str]:
+            document = {"input": {**given, "secretAccessKey": secret}}
+            body = await service.graphql(SAVE_EXPORT, document)
+            saved: dict[str, str] = (body["data"] or {}).get("saveExportDestination") or {}
+            # What is shown once is for whoever has saved it.
+            search.see("refusal", json.dumps(body.get("errors", "")))
+            return saved
+
+        search.secrets = {"client's secret": EXPORT_SECRET, "wrong secret": NO_SECRET}
+        assert await save(NO_SECRET) == {}
+        made = await save(EXPORT_SECRET)
+        search.secrets |= {
+            "key id": KEY_ID,
+            "hook": made["hookToken"],
+            "webhook": made["webhookSecret"].removeprefix("whsec_"),
+        }
+        for token in (made["hookToken"], f"{made['hookToken']}x"):
+            search.see("hook", (await service.client.post(f"/hooks/export/{token}")).text)
+        await until_said(said, "export.published")
+        # The bucket refuses what it took before: the destination pauses and says why.
+        await server.kill()
+        server.secret = "another one"
+        await server.start()
+        search.see("hook", (await service.client.post(f"/hooks/export/{made['hookToken']}")).text)
+        await until_said(said, "export.paused")
+        search.see("exports", json.dumps(await service.data(ABOUT_EXPORTS)))
+        for path in ("/health", "/metrics"):
+            search.see(path, (await get(service, path)).text)
+        search.see("ledger", await ledger_text(home))
+        assert await service.stop() == 0
+    search.see("log", said.read_text())
+    kept = await ended_command(home, "export", "lake", LOG_LEVEL="DEBUG")
+    search.see("command", kept)
+
+    assert search.leaks() == []
+    assert "does not belong to the access key" in search.seen["exports"]
+
+
+async def ledger_text(home: Path) -> str:
+    """Every row of every table, as text."""
+    found = []
+    async with embedded_server(home) as server:
+        connection = await asyncpg.connect(
+            host=str(server.socket_dir), port=server.port, user="postgres", database="footfall"
+        )
+        names = await connection.fetch(
+            "select format('%I', tablename) from pg_tables where schemaname = 'public'"
+        )
+        for (name,) in names:
+            rows = await connection.fetch(f"select one::text from {name} as one")
+            found += [row[0] for row in rows]
+        await connection.close()
+    return "\n".join(found)
+
+
+async def test_nothing_of_an_exporter_shows_a_key(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    key = AccessKey(KEY_ID, EXPORT_SECRET, EXPORT_SECRET)
+    search = Search({"client's secret": EXPORT_SECRET})
+    buckets = ExportBuckets(None, LocalSecrets(home), True)  # type: ignore[arg-type]
+    place = Place(bucket=BUCKET, endpoint="http://127.0.0.1:9")
+    sealed = await buckets.seal(UUID(int=1), TargetKind.CLIENT, key)
+    draft = BucketDraft(BUCKET, "", None, None, KEY_ID, EXPORT_SECRET, None)
+    for one in (key, place, place.opened_by(key), buckets, draft, SecretChanges(client=sealed)):
+        search.see(type(one).__name__, f"{one!r} {one!s}")
+    async with buckets.open(place, key) as bucket:
+        search.see("bucket", f"{bucket!r} {bucket.place!r}")
+        with pytest.raises(BucketFailed) as caught:
+            await bucket.put_bytes("x", b"", "text/plain")
+        search.see("error", f"{caught.value!r} {caught.value.__cause__!r}")
+
+    assert search.leaks() == []
+    assert EXPORT_SECRET not in sealed
 
 
 async def test_local_secrets_do_not_show_either(tmp_path: Path) -> None:

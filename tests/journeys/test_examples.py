@@ -19,7 +19,9 @@ from graphql.execution.values import get_variable_values
 from data.local_secrets import NamedSecrets
 from schema.build import graphql_schema
 from tests.fixtures.app import App, open_app
+from tests.fixtures.exported import until
 from tests.fixtures.ledger import Database
+from tests.fixtures.s3 import BUCKET, KEY_ID, SECRET, S3Server
 from tests.fixtures.source_answers import as_json
 from tests.fixtures.source_server import SourceServer
 
@@ -34,6 +36,11 @@ IN_ORDER = {"create-api-key", "ingest", "receipts", "revoke-api-key"}
 OF_SOURCES = {
     *("audits", "delete-source", "record", "records", "refresh-sources", "save-source"),
     *("source-summary", "sources"),
+}
+OF_EXPORTS = {
+    *("delete-export-destination", "export-destinations", "export-runs", "export-setup"),
+    *("retry-export", "run-export", "save-export-destination", "set-export-paused"),
+    "verify-export",
 }
 # What they show is seen where there is a queue: tests/server/test_queue_mode.py.
 OF_THE_QUEUE = {"dead-letters", "delete-dead-letters", "replay-dead-letters"}
@@ -59,7 +66,8 @@ def variables(name: str) -> dict[str, Any]:
 
 KINDS = {name: operation(name).operation for name in DOCUMENTS}
 LIVE = [name for name, kind in KINDS.items() if kind is OperationType.SUBSCRIPTION]
-RUN = [name for name in DOCUMENTS if name not in {*LIVE, *IN_ORDER, *OF_SOURCES, *OF_THE_QUEUE}]
+APART = {*LIVE, *IN_ORDER, *OF_SOURCES, *OF_EXPORTS, *OF_THE_QUEUE}
+RUN = [name for name in DOCUMENTS if name not in APART]
 
 
 def visits() -> Iterator[Mapping[str, object]]:
@@ -176,6 +184,44 @@ async def test_the_source_of_an_example_is_saved_fetched_read_and_deleted(
         "data": record["data"],
     }
     assert deleted == {"deleteSource": True}
+
+
+async def test_the_export_of_an_example_is_saved_run_proved_and_ended(
+    exported_app: App, s3_server: S3Server
+) -> None:
+    app = exported_app
+    key = await with_traffic(app)
+    given = variables("save-export-destination")["input"]
+    assert given["endpointUrl"] == "https://s3.example.com"
+    given |= {"endpointUrl": s3_server.endpoint, "webhookUrl": "http://127.0.0.1:9/"}
+    given |= {"accessKeyId": KEY_ID, "secretAccessKey": SECRET}
+    assert given["bucket"] == BUCKET
+
+    async def ask(name: str, **values: object) -> Any:
+        asked = {**variables(name), **values}
+        assert asked.keys() == variables(name).keys(), name
+        data = await app.data(DOCUMENTS[name], asked, key)
+        [answer] = data.values()
+        return answer
+
+    assert (await ask("export-setup"))["externalId"]
+    made = await ask("save-export-destination", input=given)
+    begun = await ask("run-export", destinationId=made["id"])
+    done = await until(app, begun["id"], "SUCCEEDED")
+    told = (await ask("export-runs"))["nodes"]
+    listed = await ask("export-destinations")
+    proved = await ask("verify-export", runId=begun["id"])
+    refused = await app.refusal(DOCUMENTS["retry-export"], {"runId": begun["id"]}, key)
+    on = await ask("set-export-paused", id=made["id"])
+    ended = await ask("delete-export-destination", id=made["id"])
+
+    assert made["hookToken"]
+    assert made["webhookSecret"]
+    assert (done["events"], told[0]["files"][0]["rows"]) == (160, 160)
+    assert listed[0]["lastRun"]["id"] == begun["id"]
+    assert proved == {"matches": True, "problems": []}
+    assert "nothing to try again" in refused["message"]
+    assert (on["paused"], ended) == (False, True)
 
 
 async def test_without_a_queue_there_are_no_dead_letters(app: App) -> None:

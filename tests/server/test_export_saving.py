@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from data.exports.destination import ROLE_KEY_SECRET
 from data.exports.layout import FIELDS
+from data.local_secrets import NamedSecrets
 from data.postgres.keys import Scope
 from tests.fixtures.app import App, open_app
 from tests.fixtures.exported import LIST, SAVE, destination, exported, run, save, until
 from tests.fixtures.ledger import Database
-from tests.fixtures.s3 import BUCKET, KEY_ID, SECRET, S3Server, answering
+from tests.fixtures.s3 import (
+    BUCKET,
+    KEY_ID,
+    REGION,
+    SECRET,
+    S3Server,
+    answering,
+    running_cloud,
+)
 
 
 @pytest.fixture
@@ -296,6 +306,37 @@ async def test_a_role_without_a_key_of_the_service_is_refused_with_its_external_
     assert ids[0] != ids[1]
     assert (refusal["code"], refusal["argument"]) == ("BAD_USER_INPUT", "roleArn")
     assert "docs/operations/exports.md" in refusal["message"]
+
+
+def policy(statement: dict[str, object]) -> str:
+    """A policy as AWS takes it."""
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+async def test_a_role_is_assumed_by_its_external_id_where_the_service_has_a_key_for_that(
+    app: App, s3_server: S3Server, tmp_path: Path
+) -> None:
+    external_id = (await app.data('{ exportSetup(siteId: "shop") { externalId } }'))["exportSetup"]
+    role = "arn:aws:iam::123456789012:role/exports"
+    condition = {"StringEquals": {"sts:ExternalId": external_id["externalId"]}}
+    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    may = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    async with running_cloud(unchecked=1 + 3 + 2) as cloud:
+        keys = cloud.set_up({"us": ["sts:AssumeRole"]})
+        iam = cloud.client("iam")
+        iam.create_role(
+            RoleName="exports",
+            AssumeRolePolicyDocument=policy({**trust, "Condition": condition}),
+        )
+        iam.put_role_policy(RoleName="exports", PolicyName="may", PolicyDocument=policy(may))
+        named = NamedSecrets(tmp_path / "home")
+        named.set(ROLE_KEY_SECRET, f"{keys['us'].key_id}:{keys['us'].secret}")
+        given = {"roleArn": role, "accessKeyId": None, "secretAccessKey": None, "region": REGION}
+        saved = await save(app, s3_server, endpointUrl=cloud.endpoint, **given)
+        done = await exported(app, saved["id"])
+
+    assert saved["login"] == {"kind": "ROLE", "roleArn": role, **external_id}
+    assert done["status"] == "SUCCEEDED"
 
 
 async def test_only_admins_of_the_site_may_save_and_see_destinations(
