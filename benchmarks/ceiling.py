@@ -20,18 +20,36 @@ import asyncpg
 from benchmarks.tables import Results, WrongAnswer
 from benchmarks.traffic import Traffic
 from data.events import Event
-from data.postgres.append import EVENT_COLUMNS, append, make_partitions_ahead
+from data.postgres.append import append, make_partitions_ahead
 from data.postgres.embedded import EmbeddedPostgres, embedded_server
 from data.postgres.engine import Engine
 from data.postgres.ledger import LedgerAddress, open_ledger
 
-_NAMES = ", ".join(EVENT_COLUMNS)
+_EVENT_COLUMNS = (
+    "batch_id",
+    "ordinal",
+    "site_id",
+    "event_id",
+    "event_type",
+    "occurred_at",
+    "received_at",
+    "user_id",
+    "visitor_id",
+    "session_id",
+    "url",
+    "path",
+    "referrer",
+    "properties",
+)
 _MAKE_HEAP = "create table bench_heap (like events)"
-_UNNEST = f"""
-insert into bench_heap ({_NAMES})
-select * from unnest($1::bigint[], $2::smallint[], $3::text[], $4::uuid[], $5::text[],
-    $6::timestamptz[], $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[],
-    $12::text[], $13::text[], $14::json[])
+# As the ledger does it: with the arrays in a FROM it takes twice as long.
+_UNNEST = """
+insert into bench_heap
+select
+    unnest($1::bigint[]), unnest($2::smallint[]), unnest($3::text[]), unnest($4::uuid[]),
+    unnest($5::text[]), unnest($6::timestamptz[]), unnest($7::timestamptz[]), unnest($8::text[]),
+    unnest($9::text[]), unnest($10::text[]), unnest($11::text[]), unnest($12::text[]),
+    unnest($13::text[]), unnest($14::text[])::json
 """
 _SIZES = (1_000, 5_000)
 
@@ -107,12 +125,12 @@ async def _unnest(connection: asyncpg.Connection, columns: Sequence[list[object]
 
 
 async def _copy(connection: asyncpg.Connection, rows: Sequence[tuple[object, ...]]) -> None:
-    await connection.copy_records_to_table("bench_heap", records=rows, columns=EVENT_COLUMNS)
+    await connection.copy_records_to_table("bench_heap", records=rows, columns=_EVENT_COLUMNS)
 
 
 def _rows(events: Sequence[Event]) -> list[tuple[object, ...]]:
     return [
-        (1, ordinal, *(getattr(event, name) for name in EVENT_COLUMNS[2:]))
+        (1, ordinal, *(getattr(event, name) for name in _EVENT_COLUMNS[2:]))
         for ordinal, event in enumerate(events)
     ]
 

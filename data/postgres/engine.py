@@ -79,8 +79,21 @@ def single_use_engine(url: URL) -> AsyncEngine:
     return create_async_engine(bare, poolclass=NullPool, connect_args={"timeout": 10, **tls})
 
 
+# What a session does at the server must end soon after its client: whoever is killed or frozen
+# would leave locks behind that everybody waits for, and whoever was cut off while waiting for one
+# would go on waiting, with its connection, until the server has none left.
+_CLIENT_GONE = "2s"
+_CLIENT_SILENT = "10s"
+
+
 def _settings(login: Login) -> dict[str, str]:
-    settings = {"application_name": "footfall", "timezone": "UTC", "jit": "off"}
+    settings = {
+        "application_name": "footfall",
+        "timezone": "UTC",
+        "jit": "off",
+        "client_connection_check_interval": _CLIENT_GONE,
+        "idle_in_transaction_session_timeout": _CLIENT_SILENT,
+    }
     if login.credentials is not None or login.url.username != login.role:
         settings["role"] = login.role
     if login.role == READER:

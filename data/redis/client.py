@@ -26,6 +26,7 @@ from redis.exceptions import InvalidResponse, ResponseError
 from redis.exceptions import TimeoutError as AnswerLate
 
 from data.background import Loop, in_background
+from data.deadlines import answer_within
 from telemetry.metrics import RedisMetrics
 
 log = structlog.get_logger()
@@ -132,7 +133,7 @@ class RedisConnection:
             self.metrics.uses["skipped"].inc()
             raise RedisUnavailable(self._reason)
         with self.outages():
-            async with asyncio.timeout(self.pace.answer_seconds):
+            async with answer_within(self.pace.answer_seconds):
                 yield self._client
         self.metrics.uses["succeeded"].inc()
 
@@ -183,7 +184,7 @@ class RedisConnection:
         """Whether Redis answers on a connection of its own; bounded in time."""
         probe = self._made_client(1)
         try:
-            async with asyncio.timeout(self.pace.answer_seconds):
+            async with answer_within(self.pace.answer_seconds):
                 await probe.ping()
         except (*_OUTAGES, ResponseError) as error:
             self._reason = _gist(error)
@@ -245,7 +246,7 @@ class RedisConnection:
             # The limit of each use is ours, around all of it. The library's for each command goes
             # by `asyncio.wait_for`, which before Python 3.12 swallows a cancellation now and then.
             socket_timeout=None,
-            socket_connect_timeout=self.pace.answer_seconds,
+            socket_connect_timeout=None,
             # Whoever asks has better things to do than to ask again.
             retry=Retry(NoBackoff(), 0),
             # The older protocol: every server speaks it, and so does every proxy.

@@ -6,7 +6,6 @@ moment it is acknowledged until its events are committed or stand among the dead
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
+from data.deadlines import answer_within
 from data.redis import queue_scripts as scripts
 from data.redis.client import Client, RedisConnection, RedisUnavailable
 from telemetry.queue_metrics import QueueMetrics
@@ -241,7 +241,7 @@ class Waiting:
         """The next new entry, as soon as there is one; none where none came in time."""
         entries = self.queue.keys[0]
         with self.queue.redis.outages():
-            async with asyncio.timeout(seconds + self.queue.redis.pace.answer_seconds):
+            async with answer_within(seconds + self.queue.redis.pace.answer_seconds):
                 read: Any = await self.client.xreadgroup(
                     GROUP, worker, {entries: ">"}, count=1, block=int(seconds * 1000)
                 )

@@ -18,6 +18,7 @@ import structlog
 from redis.asyncio.client import PubSub
 
 from data.background import Loop, in_background
+from data.deadlines import answer_within
 from data.redis.client import RedisConnection, RedisUnavailable
 
 log = structlog.get_logger()
@@ -96,7 +97,7 @@ class Wakeups:
         pubsub = self.redis.pubsub()
         try:
             with self.redis.outages():
-                async with asyncio.timeout(self.redis.pace.answer_seconds):
+                async with answer_within(self.redis.pace.answer_seconds):
                     await pubsub.subscribe(self.channel)
                     await self._answer(pubsub)
                 self.is_listening = True
@@ -108,7 +109,7 @@ class Wakeups:
     async def _hear(self, pubsub: PubSub) -> None:
         """Wait for one message; raises where there is none and the server does not answer."""
         # Around all of it, since the library connects anew by itself where a connection breaks.
-        async with asyncio.timeout(self.pace.silence_seconds + 2 * self.redis.pace.answer_seconds):
+        async with answer_within(self.pace.silence_seconds + 2 * self.redis.pace.answer_seconds):
             message = await pubsub.get_message(timeout=self.pace.silence_seconds)
             if message is None:
                 await pubsub.ping()
@@ -117,9 +118,8 @@ class Wakeups:
             self.on_wake()
 
     async def _answer(self, pubsub: PubSub) -> dict[str, Any]:
-        message: dict[str, Any] | None = await pubsub.get_message(
-            timeout=self.redis.pace.answer_seconds
-        )
+        """The next message of any kind; the caller says how long that may take."""
+        message: dict[str, Any] | None = await pubsub.get_message(timeout=None)
         if message is None:
             raise TimeoutError("the subscription is silent")
         return message

@@ -21,6 +21,7 @@ from data.postgres.append import append
 from data.postgres.engine import WRITER
 from data.postgres.migrate import migrate, pending
 from data.postgres.sites import Site, create_site
+from tests.data.postgres.appends_of_before import append_as_before
 from tests.data.postgres.test_migrations import SCRIPTS, empty, upgrade
 from tests.faults.clients import Tally, sending
 from tests.fixtures.ledger import Database, engine_of
@@ -41,10 +42,11 @@ def revisions() -> list[str]:
 
 
 class Writing:
-    """Batches one after another at whatever revision the ledger is."""
+    """Batches one after another, as the programs wrote them at a revision of the ledger."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, revision: str) -> None:
         self.engine = engine
+        self.has_function = revision >= "0008"
         self.ids: list[UUID] = []
         self.stopping = asyncio.Event()
 
@@ -54,7 +56,10 @@ class Writing:
                 Event(uuid4(), "shop", "view", NOW, NOW, user_id=f"user {place}")
                 for place in range(20)
             ]
-            await append(self.engine, batch, [], seconds=SECONDS)
+            if self.has_function:
+                await append(self.engine, batch, [], seconds=SECONDS)
+            else:
+                await append_as_before(self.engine, batch, seconds=SECONDS)
             self.ids += [one.event_id for one in batch]
 
     async def went_on(self, batches: int = 5) -> None:
@@ -65,10 +70,10 @@ class Writing:
 
 
 @asynccontextmanager
-async def writing(database: Database) -> AsyncIterator[Writing]:
+async def writing(database: Database, revision: str) -> AsyncIterator[Writing]:
     """Four writers at work; whatever one of them was refused is raised at the end."""
     async with engine_of(database, WRITER) as engine:
-        work = Writing(engine)
+        work = Writing(engine, revision)
         async with asyncio.TaskGroup() as group:
             for _ in range(4):
                 group.create_task(work.run())
@@ -86,7 +91,7 @@ async def test_each_migration_is_applied_while_the_code_of_before_it_takes_event
     await upgrade(empty, before)
     async with engine_of(empty, WRITER) as engine, engine.begin() as connection:
         await create_site(connection, Site("shop", "Shop", "UTC", Weekday.MONDAY, (), NOW))
-    async with writing(empty) as work, asyncio.timeout(60):
+    async with writing(empty, before) as work, asyncio.timeout(60):
         await work.went_on()
         await upgrade(empty, after)
         await work.went_on()

@@ -15,13 +15,13 @@ from sqlalchemy.pool import NullPool
 from data.calendar import Weekday
 from data.events import Event
 from data.postgres.actor_days import advance
-from data.postgres.append import append
 from data.postgres.documents import TrustedDocument, add_documents, documents_version
 from data.postgres.embedded import EmbeddedPostgres
 from data.postgres.engine import transaction
 from data.postgres.keys import DocumentsMode, all_keys
 from data.postgres.migrate import differences, migrate
 from data.postgres.sites import Site, create_site
+from tests.data.postgres.appends_of_before import append_as_before
 from tests.fixtures.ledger import Database, engine_of
 
 SCRIPTS = Path(__file__).parents[3] / "migrations"
@@ -88,7 +88,7 @@ async def test_a_ledger_of_before_the_view_has_its_days_counted(empty: Database)
         async with writer.begin() as connection:
             await create_site(connection, Site("shop", "Shop", "UTC", Weekday.MONDAY, (), NOW))
         events = [Event(uuid4(), "shop", "view", NOW, NOW, user_id=who) for who in ("ada", "bob")]
-        await append(writer, events, [])
+        await append_as_before(writer, events)
 
         assert "0003_daily_active_users" in await migrate(make_url(empty.url()))
 

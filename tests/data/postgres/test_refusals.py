@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.events import Event
-from data.postgres.append import FEW_EVENTS, append, make_partitions_ahead
+from data.postgres.append import append, make_partitions_ahead
 from data.postgres.engine import LedgerRefused
 from data.postgres.refusals import reason_of
 from tests.data.redis.queueing import NOW, event
@@ -38,7 +38,7 @@ async def test_what_is_refused_is_told_in_plain_words(
     await make_partitions_ahead(writer, NOW)
     bad = msgspec.structs.replace(event(), **changes)
     alone = await refusal(writer, bad)
-    among = await refusal(writer, *[event() for _ in range(FEW_EVENTS)], bad)
+    among = await refusal(writer, *[event() for _ in range(100)], bad)
 
     for refused in (alone, among):
         assert told in reason_of(refused)
