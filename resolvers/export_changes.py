@@ -26,7 +26,7 @@ from resolvers.context import Context
 from resolvers.errors import BadUserInput, NotFound
 from resolvers.export_runs import require_run
 from resolvers.export_views import ShownDestination, ShownRun, shown_destination, shown_run
-from resolvers.exports import require_destination, unsaved
+from resolvers.exports import require_destination, tell_loaders, unsaved
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ async def set_paused(ctx: Context, text: str, *, paused: bool) -> ShownDestinati
                 await record(connection, _entry(ctx, action, stored, details))
     if changed is None:
         raise NotFound(f"there is no export destination {text!r}", argument="id")
+    tell_loaders(ctx, changed)
     return shown_destination(changed)
 
 

@@ -31,6 +31,7 @@ from resolvers.exports import (
     require_count,
     require_destination,
     require_own,
+    tell_loaders,
 )
 from resolvers.raw_events import PageAsked, page_size
 
@@ -91,10 +92,12 @@ async def _run(ctx: Context, run_id: UUID) -> StoredRun | None:
     writer = ctx.resources.ledger.writer
     try:
         stored = (await kept.runs_by_ids(writer, [run_id])).get(run_id)
-        if stored is None or await destination_by_id(writer, stored.destination_id) is None:
-            return None
+        of = await destination_by_id(writer, stored.destination_id) if stored else None
     except (LedgerUnavailable, LedgerRefused) as error:
         raise away() from error
+    if of is None:
+        return None
+    tell_loaders(ctx, of)
     return stored
 
 

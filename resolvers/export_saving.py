@@ -44,7 +44,7 @@ from resolvers.export_views import (
     shown_destination,
     with_secrets,
 )
-from resolvers.exports import external_id_of, require_destination, unsaved
+from resolvers.exports import external_id_of, require_destination, tell_loaders, unsaved
 from resolvers.reports import require_filter
 
 _LOOK_UP_SECONDS = 10.0
@@ -80,6 +80,7 @@ async def save(ctx: Context, draft: DestinationDraft) -> ShownDestination:
             "accessKeyId", "the credentials that are kept cannot be read any more: give them again"
         ) from None
     ctx.resources.exporter.wake()
+    tell_loaders(ctx, saved)
     return with_secrets(shown_destination(saved), sealed.shown)
 
 

@@ -30,7 +30,7 @@ async def destinations(ctx: Context, site_id: str | None) -> list[ShownDestinati
     except (LedgerUnavailable, LedgerRefused) as error:
         raise away() from error
     for stored in found:
-        ctx.loaders.exports.destinations.prime(stored.destination_id, stored)
+        tell_loaders(ctx, stored)
     return [shown_destination(stored) for stored in found]
 
 
@@ -58,7 +58,15 @@ async def require_destination(ctx: Context, text: str, argument: str) -> StoredD
     if stored is None:
         raise missing
     require_own(ctx, stored.site_id)
+    tell_loaders(ctx, stored)
     return stored
+
+
+def tell_loaders(ctx: Context, stored: StoredDestination) -> None:
+    """Have the rest of the answer tell what is now: a replica may not know of it yet."""
+    loader = ctx.loaders.exports.destinations
+    loader.clear(stored.destination_id)
+    loader.prime(stored.destination_id, stored)
 
 
 def require_own(ctx: Context, site_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -308,7 +309,7 @@ async def test_a_role_without_a_key_of_the_service_is_refused_with_its_external_
     assert "docs/operations/exports.md" in refusal["message"]
 
 
-def policy(statement: dict[str, object]) -> str:
+def policy(statement: Mapping[str, object]) -> str:
     """A policy as AWS takes it."""
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
