@@ -50,6 +50,7 @@ bench: ## Run the benchmarks and print their tables
 	@$(BIN)/python -m benchmarks.subscriptions $(ARGS)
 	@$(BIN)/python -m benchmarks.production $(ARGS)
 	@$(BIN)/python -m benchmarks.sources $(ARGS)
+	@$(BIN)/python -m benchmarks.exports $(ARGS)
 	@$(BIN)/python -m benchmarks.http $(ARGS)
 	@$(BIN)/python -m benchmarks.hostile $(ARGS)
 
