@@ -151,7 +151,7 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
             _announce_when_ready(server, announce, state["resources"], url_of(listener))
         )
         async with in_background(looking):
-            with _noted_signals() as noted:
+            with _noted_signals(server) as noted:
                 await server.serve(sockets=[listener])
         gc.unfreeze()
         announcing.cancel()
@@ -180,12 +180,14 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _noted_signals() -> Iterator[list[int]]:
+def _noted_signals(server: uvicorn.Server) -> Iterator[list[int]]:
     """Signals that uvicorn acts on and raises anew at its end, so that we get to know of them."""
     noted: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
         noted.append(number)
+        # One that comes just before uvicorn listens to signals would be noted and not acted on.
+        server.should_exit = True
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
