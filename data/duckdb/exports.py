@@ -239,8 +239,11 @@ def _packed(layout: Layout) -> list[str]:
 
 def _parquet_options(order: FileOrder) -> list[str]:
     metadata = ", ".join(f"{name}: ${name}" for name in order.metadata)
+    is_zstd = order.layout.compression is Compression.ZSTD
     return [
         "format parquet",
+        # The usual level, 3, takes an eighth longer in all and makes files smaller by a fiftieth.
+        *(["compression_level 1"] if is_zstd else []),
         # Ids and sessions are all different: trying to make dictionaries of them costs a tenth.
         "dictionary_size_limit 4000",
         f"compression {_CODECS[order.layout.compression]}",
