@@ -22,7 +22,7 @@ from data.background import in_background
 from data.resources import Resources
 from server.app import create_app
 from server.cli.failures import CommandFailed, Stopped
-from server.cli.session import run
+from server.cli.session import end_if_stopped, run
 from server.cli.terminal import show
 from server.production import require_fit
 from server.settings import Settings, load_settings
@@ -140,6 +140,7 @@ async def serve_on(listener: socket.socket, settings: Settings, announce: Announ
     )
     async with app.router.lifespan_context(app) as state:
         assert state is not None  # create_app's lifespan yields one
+        end_if_stopped()
         server = _Server(config, dict(state))
         looking = ending_slow_clients(
             server.server_state, settings.receive_timeout_seconds, state["http_metrics"]

@@ -88,6 +88,13 @@ async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
         signal.signal(signal.SIGTERM, before)
 
 
+def end_if_stopped() -> None:
+    """End what was begun where a signal came while it began and a library has swallowed that."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 @asynccontextmanager
 async def opened_ledger(settings: Settings) -> AsyncIterator[Ledger]:
     """The ledger, also while a service runs on it."""

@@ -24,7 +24,7 @@ from data.redis.queue import Queue
 from data.redis.wakeups import open_wakeups
 from data.secrets import Secrets
 from server.cli.failures import CommandFailed, Stopped
-from server.cli.session import opened_secrets, run
+from server.cli.session import end_if_stopped, opened_secrets, run
 from server.cli.terminal import show
 from server.production import require_fit, require_fit_urls
 from server.resources import ledger_address
@@ -86,6 +86,7 @@ async def _drain(settings: Settings, secrets: Secrets, metrics: Metrics) -> None
             metrics=metrics.worker,
             queue_metrics=metrics.queue,
         )
+        end_if_stopped()
         with _stopped_by_signals(drainer) as noted:
             log.info("worker.started", worker=name, ledger_id=str(ledger.ledger_id))
             if not settings.is_production:
