@@ -93,7 +93,9 @@ async def test_elsewhere_it_is_used_with_a_warning(redis_server: RedisServer) ->
 
     assert durability
     assert not durability.is_durable
-    assert [entry["event"] for entry in logs] == ["queue.not_durable"]
+    # What Redis is slow to show of what it took is given again, which counts once.
+    told = [entry["event"] for entry in logs if entry["event"] != "queue.given_again"]
+    assert told == ["queue.not_durable"]
 
 
 async def test_a_redis_whose_file_is_switched_off_takes_nothing_more(

@@ -140,8 +140,7 @@ async def test_all_rows_before_the_cut_of_a_cut_off_file_are_in(
 async def test_an_interrupted_import_is_taken_up_and_every_row_is_in_once(
     home: Path, tmp_path: Path, number: signal.Signals, several: Several
 ) -> None:
-    # Far more than is read while a busy machine comes to the signal.
-    total, event_type = 100_000, f"stopped_by_{number.name}"
+    total, event_type = 30_000, f"stopped_by_{number.name}"
     file = write_csv(tmp_path / "long.csv", total, event_type)
     order = ("import", str(file), "--site", "shop", "--json")
 

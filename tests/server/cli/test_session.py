@@ -4,6 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,10 @@ async def test_a_signal_that_was_swallowed_on_its_way_ends_the_command(
     number: signal.Signals,
 ) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", COMMAND, str(int(number))), cwd=ROOT, stdout=subprocess.PIPE
+        *(sys.executable, "-c", COMMAND, str(int(number))),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     async with asyncio.timeout(60):
         out, _ = await process.communicate()
