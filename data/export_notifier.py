@@ -13,11 +13,13 @@ from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from data.background import Loop, in_background
 from data.envelope import Envelope
-from data.exports.webhooks import host_of, signed_headers, webhook_context
+from data.export_buckets import secret_context
+from data.exports.webhooks import host_of, signed_headers
 from data.outbound.addresses import AddressRefused
 from data.outbound.client import Outbound, open_outbound
 from data.outbound.failures import OutboundFailed
 from data.postgres.engine import Engine, LedgerUnavailable, Login, open_engine
+from data.postgres.export_destinations import SecretKind
 from data.postgres.export_notices import AttemptEnd, ClaimedNotice, claim_notices, end_attempt
 from data.secret_errors import SecretsUnavailable, SecretsUnreadable, Undecipherable
 from telemetry.notice_metrics import NoticeMetrics, NoticeOutcome
@@ -136,7 +138,7 @@ class ExportNotifier:
     async def _headers(self, claimed: ClaimedNotice) -> dict[str, str]:
         if claimed.sealed_secret is None:
             raise _NotDelivered("the webhook has no secret: save the destination again")
-        context = webhook_context(claimed.destination_id)
+        context = secret_context(claimed.destination_id, SecretKind.WEBHOOK)
         try:
             secret = await self.envelope.decrypt(claimed.sealed_secret, context)
         except (SecretsUnavailable, SecretsUnreadable) as error:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from data.export_buckets import secret_context
 from data.exports.checking import DestinationInvalid
 from data.exports.destination import Destination, TargetKind
 from data.exports.hooks import hook_hash, new_hook_token
@@ -15,7 +16,6 @@ from data.exports.webhooks import (
     WebhookInvalid,
     new_webhook_secret,
     require_webhook,
-    webhook_context,
 )
 from data.postgres.admin_log import record
 from data.postgres.engine import LedgerRefused, LedgerUnavailable, transaction
@@ -181,7 +181,9 @@ async def _sealed_webhook(ctx: Context, destination_id: UUID, secret: str | None
     if secret is None:
         return None
     envelope = ctx.resources.secrets.envelope
-    return await envelope.encrypt(secret.encode(), webhook_context(destination_id))
+    return await envelope.encrypt(
+        secret.encode(), secret_context(destination_id, SecretKind.WEBHOOK)
+    )
 
 
 async def _write(

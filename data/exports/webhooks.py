@@ -12,7 +12,6 @@ import secrets
 from base64 import b64decode, b64encode
 from datetime import datetime
 from urllib.parse import SplitResult, urlsplit
-from uuid import UUID
 
 from data.outbound.addresses import resolve
 from data.outbound.failures import OutboundFailed
@@ -30,11 +29,6 @@ class WebhookInvalid(ValueError):
 def new_webhook_secret() -> str:
     """A secret for one webhook, as its owner gets to see it once: `whsec_` and base64."""
     return _PREFIX + b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
-
-
-def webhook_context(destination_id: UUID) -> bytes:
-    """What the envelope binds the secret of a destination's webhook to."""
-    return f"export:{destination_id}:webhook".encode()
 
 
 def signed_headers(secret: str, notice_id: str, at: datetime, body: bytes) -> dict[str, str]:

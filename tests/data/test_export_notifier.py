@@ -18,14 +18,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from data.calendar import Weekday
-from data.export_buckets import ExportBuckets
+from data.export_buckets import ExportBuckets, secret_context
 from data.export_notifier import ExportNotifier, NoticeRules, open_export_notifier
 from data.exports.notices import Notice, NoticeKind, Told
-from data.exports.webhooks import new_webhook_secret, webhook_context
+from data.exports.webhooks import new_webhook_secret
 from data.local_secrets import LocalSecrets
 from data.master_keys import add_master_key
 from data.outbound.client import open_outbound
 from data.postgres.engine import WRITER, Login, transaction
+from data.postgres.export_destinations import SecretKind
 from data.postgres.export_notices import add_notice, expire_notices
 from data.postgres.sites import Site, create_site
 from data.s3.clients import Pace
@@ -83,7 +84,7 @@ class Place:
         """A destination with a webhook of the server, or of another address, or with none."""
         made, secret = uuid4(), new_webhook_secret()
         sealed = await LocalSecrets(self.home).envelope.encrypt(
-            secret.encode(), webhook_context(made)
+            secret.encode(), secret_context(made, SecretKind.WEBHOOK)
         )
         address = url or (self.server.url(path) if path else None)
         definition = json.dumps({"webhook_url": address} if address else {})
