@@ -22,7 +22,9 @@ pytest_plugins = [
 ]
 
 # No deadline anywhere: the machine is shared, and a slow example is not a wrong one.
-settings.register_profile("dev", deadline=None, max_examples=50)
+settings.register_profile(
+    "dev", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile(
     "ci",
     deadline=None,

@@ -24,7 +24,7 @@ from data.slots import take_slot
 from telemetry.metrics import Metrics
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SECONDS = 20
+SECONDS = 60
 
 
 @dataclass

@@ -21,7 +21,7 @@ from telemetry.metrics import Metrics
 from tests.fixtures.standby import Replicated
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SECONDS = 30
+SECONDS = 60
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from data import background
 from data.background import SAY_AGAIN_SECONDS, Failures, Lane, Loop, in_background
 
-SOON = 20.0
+SOON = 60.0
 
 Line = MutableMapping[str, Any]
 

@@ -164,6 +164,7 @@ async def test_an_answer_that_is_newer_than_the_own_copy_keeps_what_it_rests_on(
 
 
 async def test_what_has_changed_is_computed_anew(scene: Scene) -> None:
+    scene.results.patience = 60
     await scene.ask()
     scene.store.position = 2
 
@@ -247,7 +248,8 @@ async def test_what_took_long_is_shown_for_a_while_without_being_computed_anew(
 async def test_what_was_computed_within_patience_is_never_shown_without_asking(
     scene: Scene,
 ) -> None:
-    await slow(scene, 0.02)
+    scene.results.patience = 60
+    await slow(scene, 60)
     scene.store.position = 2
 
     assert await scene.ask() == ("a@2", MISS)

@@ -115,6 +115,8 @@ async def test_events_and_rejections_are_committed_and_leave_the_queue(
             await until_empty(queue)
             await put(queue, [event()])
             await until_empty(queue)
+            # What has left the queue is counted a moment later.
+            await until(lambda: one.value("drained_events_total") >= sum(map(len, groups)) + 3)
             drained = one.value("drained_events_total")
         state = await queue.state()
 
@@ -166,13 +168,15 @@ async def test_what_a_slow_worker_has_in_hand_nobody_takes(
 
     async with queue_on(redis_server) as queue:
         await put(queue, [event()])
-        async with working(queue, slow):
+        # More than this process may be held up.
+        pace = replace(PACE, idle_seconds=2.5)
+        async with working(queue, slow, pace=pace):
             async with asyncio.timeout(SOON):
                 while not (await queue.state()).pending:
                     await asyncio.sleep(0.02)
-            async with working(queue, partial(append, writer), "other") as other:
-                # Several times as long as an entry may be idle.
-                await asyncio.sleep(1)
+            async with working(queue, partial(append, writer), "other", pace) as other:
+                # Twice as long as an entry may be idle.
+                await asyncio.sleep(5)
                 reclaimed = other.value("reclaimed_entries_total")
             gate.set()
             await until_empty(queue)
@@ -270,7 +274,7 @@ async def test_one_refused_event_sinks_no_other(
         with capture_logs([with_correlation_id]) as logs:
             async with working(queue, partial(append, writer)) as one:
                 await until_empty(queue)
-                counted = one.value("refused_events_total", reason="refused")
+            counted = one.value("refused_events_total", reason="refused")
         letters = await letters_of(queue)
 
     assert await stored(database) == ids(*good)
@@ -327,7 +331,7 @@ async def test_what_kills_every_worker_goes_and_takes_no_other_entry_with_it(
         with capture_logs() as logs:
             async with working(queue, mortal) as one:
                 await until_empty(queue)
-                counted = one.value("refused_events_total", reason="poison")
+            counted = one.value("refused_events_total", reason="poison")
         [letter] = await letters_of(queue)
 
     assert counted == 1
@@ -404,6 +408,7 @@ async def test_workers_share_what_waits(
             await until_empty(queue)
             workers = (await queue.state()).workers
 
+        # Read when both have ended: what has left the queue is counted a moment later.
         shares = [each.value("drained_events_total") for each in (one, two)]
     assert workers == 2
     assert sum(shares) == 20_000

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from duckdb import DuckDBPyConnection
 
 from data.exports.destination import REALTIME
+from data.exports.layout import MIN_FILE_BYTES
 from data.exports.notices import NoticeKind
 from data.exports.records import RunStatus, StoredDestination, StoredRun
 from data.postgres.engine import READER, WRITER, LedgerUnavailable
@@ -33,7 +35,7 @@ from tests.fixtures.exporting import (
     kinds,
     never_again,
 )
-from tests.fixtures.s3 import KEY_ID, SECRET, running_cloud, running_gate, running_s3
+from tests.fixtures.s3 import KEY_ID, SECRET, Gate, running_cloud, running_gate, running_s3
 from tests.fixtures.service import ROOT, clean_environment
 
 HOOK = "https://hooks.example/exports"
@@ -471,10 +473,11 @@ async def test_a_process_that_ends_hands_its_work_on_at_once(exports: Exports) -
     async with running_gate(exports.server) as gate:
         destination = await exports.save(client=exports.place(endpoint=gate.endpoint))
         async with exports.process(takes_up=True):
+            gate.stop_after = 4 * 2**20
             run = await exports.ask(destination)
-            async with asyncio.timeout(SECONDS):
-                while not gate.connections:
-                    await asyncio.sleep(0.01)
+            await gate.until_stopped()
+            # For what there is to clear up at the end.
+            gate.stop_after = None
         handed = await exports.run(run)
         async with exports.process() as process:
             assert await process.take_up()
@@ -512,21 +515,32 @@ async def until_writing(exports: Exports, run: StoredRun) -> None:
             await asyncio.sleep(0.01)
 
 
-async def large_run(exports: Exports) -> tuple[list[str], StoredDestination, StoredRun]:
+@pytest_asyncio.fixture
+async def gate(exports: Exports) -> AsyncIterator[Gate]:
+    """What stands before the server."""
+    async with running_gate(exports.server) as opened:
+        yield opened
+
+
+async def large_run(exports: Exports, gate: Gate) -> tuple[list[str], StoredDestination, StoredRun]:
     """A run of many small files, which takes a while."""
     ids = await exports.ingest(12_000, size=1_000)
-    destination = await exports.save(layout=SMALL_FILES)
+    # Some files get through, and then none does.
+    gate.stop_after = 4 * MIN_FILE_BYTES
+    place = exports.place(endpoint=gate.endpoint)
+    destination = await exports.save(client=place, layout=SMALL_FILES)
     return ids, destination, await exports.ask(destination)
 
 
 async def test_what_a_killed_process_has_left_is_cleared_and_written_by_another(
-    exports: Exports,
+    exports: Exports, gate: Gate
 ) -> None:
-    ids, _, run = await large_run(exports)
+    ids, _, run = await large_run(exports, gate)
     async with another_process(exports) as killed:
         await until_writing(exports, run)
         os.kill(killed.pid, signal.SIGKILL)
         await killed.wait()
+    gate.stop_after = None
     half = await exports.run(run)
     assert half.status is RunStatus.RUNNING
     left = [name for name in exports.names() if f"{run.run_id}-001-" in name]
@@ -542,11 +556,12 @@ async def test_what_a_killed_process_has_left_is_cleared_and_written_by_another(
     assert exports.ids() == sorted(ids)
 
 
-async def test_a_frozen_process_that_wakes_up_spoils_nothing(exports: Exports) -> None:
-    ids, destination, run = await large_run(exports)
+async def test_a_frozen_process_that_wakes_up_spoils_nothing(exports: Exports, gate: Gate) -> None:
+    ids, destination, run = await large_run(exports, gate)
     async with another_process(exports) as frozen:
         await until_writing(exports, run)
         os.kill(frozen.pid, signal.SIGSTOP)
+        gate.stop_after = None
         async with exports.process(takes_up=True) as process:
             done = await exports.until_done(run, "SUCCEEDED", "FAILED", "DEAD")
             assert done.client.attempts == 2

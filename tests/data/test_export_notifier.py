@@ -37,7 +37,7 @@ from tests.fixtures.source_answers import Failing, Gated, hang, hang_up, redirec
 from tests.fixtures.source_server import Asked, SourceServer
 from tests.fixtures.webhooks import is_signed
 
-SECONDS = 30
+SECONDS = 60
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
 OK = text(b"", status=204)
 SHORT = timedelta(seconds=0.3)
@@ -516,7 +516,7 @@ async def test_a_process_that_is_killed_between_sending_and_noting_it_has_it_sen
     destination = await place.destination()
     place.now = datetime.now(UTC)
     notice = await place.tell(destination)
-    arguments = (place.database.url(WRITER), str(place.home), "2")
+    arguments = (place.database.url(WRITER), str(place.home), "5")
 
     async def start() -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

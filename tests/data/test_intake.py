@@ -20,7 +20,7 @@ from telemetry.metrics import Metrics
 from tests.data.spool.spooling import NOW, event, on_disk, rejection, spool_in
 from tests.fixtures.ledger import Database
 
-QUICK = LookoutPace(answer_seconds=0.3, look_seconds=0.02)
+QUICK = LookoutPace(answer_seconds=3, look_seconds=0.02)
 
 
 class Scene:
@@ -85,7 +85,7 @@ async def test_a_ledger_that_fails_leaves_events_to_the_spool_and_comes_back_by_
         assert at.lookout.is_away()
         assert [one.events for one in on_disk(at.spool.folder)] == [[one] for one in lost]
         await admin.execute(f"alter database {database.name} allow_connections true")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await at.lookout.until_back()
         assert await at.send(event()) == [True]
     await admin.close()

@@ -31,7 +31,7 @@ from tests.fixtures import source_answers as answers
 from tests.fixtures.ledger import Database
 from tests.fixtures.source_server import SourceServer
 
-SECONDS = 30
+SECONDS = 60
 IMPATIENT = Pace(tries=2, first_wait=0.01, longest_wait=1)
 
 
@@ -204,10 +204,12 @@ async def test_a_source_that_has_nothing_new_is_seen_again_and_nothing_is_writte
 async def test_a_source_that_does_not_do_as_it_should_leaves_its_records_as_they_were(
     place: Place, handler: Any, status: int | None, word: str
 ) -> None:
-    await place.save("prices", items("a", "b"), max_bytes=100_000, timeout_seconds=0.3)
+    await place.save("prices", items("a", "b"), max_bytes=100_000, timeout_seconds=30)
     async with place.refresher() as refresher:
         await refresher.refresh(["prices"], seconds=SECONDS)
         place.server.at("/prices", handler)
+        if handler in (answers.hang, answers.hang_midway):
+            await place.save("prices", max_bytes=100_000, timeout_seconds=2.5)
         await refresher.refresh(["prices"], seconds=SECONDS)
 
     assert await place.ids("prices") == ["a", "b"]

@@ -26,7 +26,7 @@ from data.postgres.embedded_account import ENVIRONMENT, Account
 from data.postgres.embedded_cluster import postgres_bin
 from tests.deploy.composition import PLAIN, composition, environment, make_secrets
 from tests.fixtures.redis import BINARY
-from tests.fixtures.service import ROOT, Service, free_port
+from tests.fixtures.service import CONNECTIONS, ROOT, Service, free_port
 from tests.fixtures.standby import DATABASE, PASSWORDS, PostgresServer, _account, _run
 from tests.fixtures.vault import VaultServer, certificate_for_loopback, running_vault
 
@@ -305,7 +305,9 @@ async def running_api(deployed: Deployed, **more: str) -> AsyncIterator[Service]
         env=deployed.settings("api", LOG_LEVEL="WARNING", **more),
         stdout=subprocess.DEVNULL,
     )
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", timeout=30, limits=CONNECTIONS
+    ) as client:
         service = Service(deployed.folder / "home", port, process, client)
         try:
             await service.wait_until_ready()

@@ -12,7 +12,14 @@ from uuid import uuid4
 import httpx
 
 from tests.fixtures.guarded_postgres import GuardedLedger
-from tests.fixtures.service import ROOT, Service, clean_environment, command, free_port
+from tests.fixtures.service import (
+    CONNECTIONS,
+    ROOT,
+    Service,
+    clean_environment,
+    command,
+    free_port,
+)
 from tests.fixtures.vault import VaultServer
 
 
@@ -29,7 +36,7 @@ async def started(home: Path, said: Path, **environment: str) -> AsyncIterator[S
             stdout=file,
             stderr=file,
         )
-    client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
+    client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, limits=CONNECTIONS)
     service = Service(home, port, process, client)
     try:
         await service.wait_until_ready()
@@ -95,7 +102,7 @@ async def part(service: Service) -> tuple[str, str]:
     return found["vault"], found["details"]["vault"]
 
 
-async def until_part(service: Service, status: str, seconds: float = 30) -> str:
+async def until_part(service: Service, status: str, seconds: float = 60) -> str:
     """Return the words when health has this status for Vault."""
     async with asyncio.timeout(seconds):
         while True:

@@ -76,17 +76,22 @@ async def test_a_loop_that_was_held_up_gives_one_run_and_not_none_or_many(bench:
     async def seldom(bench: Bench, _now: datetime) -> None:
         bench.notes.append("seldom")
 
+    began = time.monotonic()
     async with bench.running(
         Job("often", note, Every(timedelta(milliseconds=50)), deadline=MINUTE),
         # Once due, it comes too late by more than the second that the scheduler allows by itself.
         Job("seldom", seldom, Every(timedelta(seconds=1.5)), deadline=MINUTE),
     ):
         time.sleep(2.6)  # holds up the loop
+        held_up_until = time.monotonic()
         await until(lambda: bench.count("often", "succeeded") >= 1)
+        await until(lambda: bench.count("seldom", "succeeded") >= 1)
         for _ in range(50):
             await asyncio.sleep(0)
-        assert bench.count("seldom", "succeeded") == 1
-        assert bench.count("often", "succeeded") < 10
+        now = time.monotonic()
+        # What has come due since then, and one run for all that came due before.
+        assert bench.count("seldom", "succeeded") <= (now - began) / 1.5
+        assert bench.count("often", "succeeded") <= 2 + (now - held_up_until) / 0.05
 
 
 async def test_different_jobs_run_side_by_side(bench: Bench) -> None:
@@ -223,7 +228,7 @@ async def test_a_process_that_takes_over_makes_up_for_what_is_done_at_the_start(
         bench.leads = True
         runner.took_over()
         await until(lambda: bench.count("at_start", "succeeded") == 1)
-        assert bench.count("everywhere", "succeeded") == 1
+        await until(lambda: bench.count("everywhere", "succeeded") == 1)
         assert bench.count("later", "failed") == 0
     runner.took_over()
     assert bench.count("at_start", "succeeded") == 1

@@ -135,7 +135,7 @@ async def test_ingest_and_reading_go_on_while_the_view_is_refreshed(
     await slow.execute("insert into actor_days values ('shop', '2026-03-01', 'bob')")
     await slow.execute("select refresh_daily_active_users()")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         appended = await append(writer, [event("eve")], [])
         assert await users(reader) == {FIRST: 1}
 
@@ -318,7 +318,7 @@ async def test_a_process_that_dies_in_the_middle_leaves_the_view_as_it_was(
         running = asyncio.create_task(advance(writer, AT_ONCE))
         looking = await database.connect()
         waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock'"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (pid := await looking.fetchval(waiting)):
                 await asyncio.sleep(0.01)
         await looking.execute("select pg_terminate_backend($1)", pid)

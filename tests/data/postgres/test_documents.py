@@ -27,7 +27,7 @@ from data.postgres.sites import Site, create_site
 from tests.fixtures.ledger import Database, engine_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SOON = 15.0
+SOON = 60.0
 
 
 def hash_of(text: str) -> str:

@@ -63,7 +63,7 @@ async def test_an_outage_keeps_them_for_the_next_time(
     await admin.execute(f"alter database {database.name} allow_connections true")
     await admin.close()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 assert await uses.flush() == 2
@@ -77,7 +77,7 @@ async def test_they_are_written_by_themselves_and_at_the_end(writer: AsyncEngine
     one, two = await made(writer, 2)
     async with open_key_uses(writer, every=0.02) as uses:
         uses.note(one, NOW)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await used(writer))[one] is None:
                 await asyncio.sleep(0.02)
     async with open_key_uses(writer) as uses:

@@ -23,7 +23,7 @@ from tests.fixtures.service import ROOT
 from tests.fixtures.standby import Replicated
 
 # How soon somebody else leads; what is waited for at the most, on a busy machine.
-SECONDS = 30
+SECONDS = 60
 
 
 @pytest.fixture

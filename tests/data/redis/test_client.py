@@ -158,6 +158,11 @@ async def test_cut_connections_are_made_anew_without_a_word(
     await asyncio.gather(*(ask(redis) for _ in range(20)))
     with capture_logs() as logs:
         await redis_server.drop_clients()
+        async with asyncio.timeout(SOON), redis_server.client() as looking:
+            while any(one["name"] == "footfall" for one in await looking.client_list()):
+                await asyncio.sleep(0.02)
+            # What the server has closed is known here before its next answer is.
+            await looking.ping()
         await asyncio.sleep(0.05)
         answers = await asyncio.gather(*(ask(redis) for _ in range(20)))
 

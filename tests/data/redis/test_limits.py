@@ -13,9 +13,10 @@ from data.redis.client import RedisConnection, RedisPace, open_redis
 from data.redis.limits import SharedWindows
 from telemetry.metrics import Metrics
 from tests.fixtures.redis import RedisServer, running_redis
+from tests.fixtures.windows import lasting_window
 
 SOON = 30.0
-FIVE = RateLimitItemPerSecond(5, 3_600)
+FIVE = RateLimitItemPerSecond(5, lasting_window())
 
 
 @asynccontextmanager
@@ -54,7 +55,7 @@ async def test_processes_count_together(redis_server: RedisServer) -> None:
 
 async def test_counters_go_by_themselves(redis_server: RedisServer) -> None:
     async with windows(redis_server) as one:
-        await one.take("a", RateLimitItemPerSecond(5, 1))
+        await one.take("a", RateLimitItemPerSecond(5, 6))
         async with redis_server.client() as client:
             keys = [key async for key in client.scan_iter()]
             assert [await client.pttl(key) for key in keys] > [0]

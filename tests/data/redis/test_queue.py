@@ -78,9 +78,9 @@ async def test_what_a_worker_does_not_renew_another_takes_over(redis_server: Red
         await queue.append([entry()] * 3)
         taken = await queue.take("one")
         early = await queue.reclaim("other", 60)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(3)
         await queue.renew("one", [taken[0].entry_id])
-        late = await queue.reclaim("other", 0.25)
+        late = await queue.reclaim("other", 2.5)
 
     assert early == []
     assert [one.entry_id for one in late] == [one.entry_id for one in taken[1:]]

@@ -77,7 +77,7 @@ async def drained(
 
 
 async def until_empty(spool: Spool) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while segments_in(spool.folder):
             await asyncio.sleep(0.01)
 
@@ -145,7 +145,7 @@ async def test_a_drain_that_is_cut_off_after_a_commit_counts_nothing_twice(
         running = asyncio.create_task(
             Drain(spool, cut.append, lookout, cut.positions.append, QUICK).drain()
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(cut.order) < 25:
                 await asyncio.sleep(0.01)
         running.cancel()
@@ -241,7 +241,7 @@ async def test_a_segment_that_the_disk_does_not_give_holds_nothing_else_up(
 
     with capture_logs() as logs:
         async with spool_in(tmp_path, metrics=course.metrics) as spool, drained(course, spool):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while segments_in(dying.folder) != [lost]:
                     await asyncio.sleep(0.01)
             others = await stored(database)

@@ -30,7 +30,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 async def until_it_can_take(spool: Spool) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not spool.can_take:
             await asyncio.sleep(0.01)
 

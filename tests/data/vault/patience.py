@@ -12,7 +12,7 @@ from telemetry.metrics import Metrics
 from tests.fixtures.vault import VaultServer
 
 FAST = VaultPace(
-    answer_seconds=1.0,
+    answer_seconds=3.0,
     read_seconds=0.3,
     longest_wait_seconds=0.5,
     say_again_seconds=0.5,
@@ -39,7 +39,7 @@ async def opened(
         yield vault
 
 
-async def until(claim: Callable[[], bool], seconds: float = 20) -> None:
+async def until(claim: Callable[[], bool], seconds: float = 60) -> None:
     """Return when it is so."""
     async with asyncio.timeout(seconds):
         while not claim():

@@ -85,16 +85,17 @@ async def test_a_token_in_a_file_is_read_anew_when_the_old_one_ends(
     vault_server: VaultServer, tmp_path: Path
 ) -> None:
     create = vault_server.root.auth.token.create
-    options = {"policies": ["footfall"], "explicit_max_ttl": "2s"}
+    options = {"policies": ["footfall"], "explicit_max_ttl": "6s"}
     file = tmp_path / "token"
-    file.write_text(create(ttl="2s", **options)["auth"]["client_token"])
+    file.write_text(create(ttl="6s", **options)["auth"]["client_token"])
     metrics = Metrics.create()
 
     login = VaultLogin(token_file=str(file))
     async with opened(vault_server, login, metrics=metrics) as vault:
         file.write_text(create(ttl="1h", policies=["footfall"])["auth"]["client_token"])
         await until(lambda: metrics.vault.token.renewals["replaced"]._value.get() == 1)
-        await asyncio.sleep(1.5)
+        # The old one ends meanwhile.
+        await asyncio.sleep(4)
 
         assert vault.state().trouble is None
 
@@ -157,7 +158,7 @@ async def _bring_back(server: VaultServer, how: str) -> None:
 async def test_leases_that_run_out_while_vault_is_away_are_warned_of_beforehand(
     vault_server: VaultServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    await vault_server.set_up("--token-ttl", "3s")
+    await vault_server.set_up("--token-ttl", "10s")
     async with opened(vault_server) as vault:
         await vault_server.kill()
         await until(lambda: vault.state().has_ended)
