@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from data.admin_log_head import AdminLogWatch
 from data.breaker import BreakerState
+from data.deadlines import answer_within
 from data.event_store import StoreUnavailable
 from data.postgres.daily_users import view_state
 from data.postgres.engine import Engine, LedgerRefused, LedgerUnavailable
@@ -147,7 +148,7 @@ async def system_state(resources: Resources, looks: Looks | None = None) -> Syst
 
 async def _ledger_part(name: str, engine: Engine) -> tuple[Part, int | None]:
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
+        async with answer_within(CHECK_SECONDS):
             state = await feed_state(engine, 0)
     except (LedgerUnavailable, LedgerRefused, TimeoutError):
         return Part(name, PartStatus.DOWN, "PostgreSQL does not answer"), None
@@ -197,7 +198,7 @@ async def _columnar_part(resources: Resources) -> tuple[Part, int | None, dateti
 
 async def _view_part(resources: Resources) -> Part:
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
+        async with answer_within(CHECK_SECONDS):
             state = await resources.ledger.reads.run(view_state)
     except (LedgerUnavailable, LedgerRefused, TimeoutError):
         return Part("view", PartStatus.DOWN, "daily_active_users cannot be read")
@@ -215,7 +216,7 @@ async def _view_part(resources: Resources) -> Part:
 async def _sources_part(resources: Resources) -> tuple[Part, list[ShownSource]]:
     now = resources.clock()
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
+        async with answer_within(CHECK_SECONDS):
             found = await resources.ledger.reads.run(lambda at: all_sources(at, now))
     except (LedgerUnavailable, LedgerRefused, TimeoutError):
         return Part("sources", PartStatus.DEGRADED, "sources cannot be read now"), []
@@ -235,7 +236,7 @@ async def _sources_part(resources: Resources) -> tuple[Part, list[ShownSource]]:
 
 async def _exports_part(resources: Resources) -> Part:
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
+        async with answer_within(CHECK_SECONDS):
             found = await resources.ledger.reads.run(standing)
     except (LedgerUnavailable, LedgerRefused, TimeoutError):
         return Part("exports", PartStatus.DEGRADED, "exports cannot be read now")

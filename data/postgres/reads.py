@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.background import Loop, in_background
 from data.breaker import Breaker, BreakerState
+from data.deadlines import answer_within
 from data.postgres.engine import LedgerUnavailable, StatementFailed, StatementGivenUp
 from data.postgres.standby import StandbyState, standby_state
 from telemetry.ledger_metrics import ReadOutcome, ReadTarget, ReplicaMetrics
@@ -146,7 +147,7 @@ class Replica:
 
     async def _ask(self) -> StandbyState:
         try:
-            async with asyncio.timeout(self.pace.look):
+            async with answer_within(self.pace.look):
                 state = await standby_state(self.looker)
         except TimeoutError as error:
             raise LedgerUnavailable("it did not answer in time") from error
