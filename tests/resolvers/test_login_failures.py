@@ -141,7 +141,7 @@ async def test_bursts_are_written_in_the_background_and_at_the_end(writer: Async
     quick = Pace(window=0.02, sweep=0.01)
     async with open_login_failures(writer, lambda: NOW, metrics, quick) as failures:
         fail(failures, "203.0.113.1", LIMIT + 1, at=monotonic())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await entries(writer):
                 await asyncio.sleep(0.01)
     async with open_login_failures(writer, lambda: NOW, metrics) as failures:

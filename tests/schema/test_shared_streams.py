@@ -61,12 +61,12 @@ async def bench(app: App) -> Bench:
 
 
 async def taken(payloads: AsyncIterator[str], count: int) -> list[Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [json.loads(await anext(payloads)) for _ in range(count)]
 
 
 async def rest(payloads: AsyncIterator[str]) -> list[Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [json.loads(text) async for text in payloads]
 
 

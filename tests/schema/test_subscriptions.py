@@ -21,7 +21,7 @@ from resolvers.loaders import Loaders
 from schema.build import graphql_schema
 from tests.fixtures.app import App
 
-SECONDS = 20
+SECONDS = 60
 EVENTS = """
 subscription ($siteId: ID, $filter: EventFilter) {
   liveEvents(siteId: $siteId, filter: $filter) {

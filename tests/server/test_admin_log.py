@@ -445,7 +445,7 @@ async def test_the_newest_hash_is_kept_beside_the_ledger_and_a_cut_is_seen(
     await superuser.execute("delete from admin_log")
     await superuser.close()
     async with open_app(database, tmp_path) as app:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (cut := await app.client.get("/health")).json()["admin_log"] == "ok":
                 await asyncio.sleep(0.02)
         metrics = (await app.client.get("/metrics")).text

@@ -41,7 +41,7 @@ async def connections(app: App) -> AsyncIterator[Connections]:
 async def why_ended(connections: Connections, outlet: Outlet, key: str, caller: Caller) -> Ended:
     """Why a connection that does nothing by itself was ended."""
     try:
-        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             with connections.watching(Connection(key, caller, outlet, tasks)):
                 await asyncio.Event().wait()
     except ExceptionGroup as several:

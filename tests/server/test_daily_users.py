@@ -85,7 +85,9 @@ async def test_the_job_keeps_the_view_and_tells_how_far_it_is(app: App) -> None:
     assert "footfall_view_position 1.0" in page
     assert "footfall_view_rows 2.0" in page
     assert "footfall_view_actor_days_total 2.0" in page
-    assert "footfall_view_refresh_duration_seconds_count 1.0" in page
+    # One by itself, at the start or a while after, may have come before.
+    timed = "footfall_view_refresh_duration_seconds_count "
+    assert sum(float(line.removeprefix(timed)) for line in page if line.startswith(timed)) >= 1
     assert health["details"]["view"] == "at position 1"
     assert health["status"] == "ok"
 
@@ -215,7 +217,7 @@ async def test_a_copy_that_was_changed_shows_in_system_and_health_until_it_is_me
     await app.state["jobs"].run_now("reconcile")
     broken = (await app.data(question))["system"]
     health = await app.client.get("/health")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while app.resources.follower.is_rebuilding or not app.resources.follower.is_caught_up:
             await asyncio.sleep(0.01)
     await app.state["jobs"].run_now("reconcile")

@@ -30,6 +30,7 @@ from tests.fixtures.exported import (
 )
 from tests.fixtures.ledger import Database
 from tests.fixtures.s3 import BUCKET, KEY_ID, S3Server
+from tests.fixtures.windows import lasting_window, within_an_hour
 
 
 @pytest.fixture
@@ -222,6 +223,7 @@ async def test_files_and_days_are_listed_as_many_as_are_asked_for(
 async def test_a_destination_that_is_paused_by_hand_runs_when_it_goes_on(
     app: App, s3_server: S3Server
 ) -> None:
+    await within_an_hour(60)
     saved = await save(app, s3_server, schedule="HOURLY")
     paused = (await app.data(PAUSE, {"id": saved["id"], "paused": True}))["setExportPaused"]
     refusal = await app.refusal(RUN, {"destination": saved["id"]})
@@ -410,8 +412,9 @@ async def test_the_hook_takes_posts_with_a_token_that_there_is(
 async def test_calls_of_the_hook_are_limited_before_their_token_is_looked_at(
     database: Database, tmp_path: Path, s3_server: S3Server
 ) -> None:
+    limits = {"rate_limit_requests": 3, "rate_limit_window_seconds": lasting_window()}
     async with (
-        open_app(database, tmp_path / "home", rate_limit_requests=3) as app,
+        open_app(database, tmp_path / "home", **limits) as app,
         app.client_from("203.0.113.9") as client,
     ):
         answers = [await client.post("/hooks/export/ffx_guess") for _ in range(5)]

@@ -91,7 +91,7 @@ async def test_gql_listens_by_websocket_while_events_come_in(service: Service) -
         await until_listening(service)
         INGEST.variable_values = batch(event("buy", "u1"), event("view", "u2"), event("buy", "u3"))
         assert (await session.execute(INGEST))["ingest"]["accepted"] == 3
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             activity = await watching
             events = [await heard.get() for _ in range(2)]
         listening.cancel()
@@ -103,7 +103,7 @@ async def test_gql_listens_by_websocket_while_events_come_in(service: Service) -
 
 async def until_listening(service: Service) -> None:
     """Return when both subscriptions have their streams."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             page = (await service.client.get("/metrics")).text
             opened = [line for line in page.splitlines() if "live" in line and "open" in line]

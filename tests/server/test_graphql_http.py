@@ -571,7 +571,7 @@ async def test_a_connection_goes_on_after_every_refusal(tmp_path: Path) -> None:
             (304, "GET", b"", {**key, "if-none-match": "*"}),
             (200, "GET", b"", key),
         ]
-        limits = httpx.Limits(max_connections=1)
+        limits = httpx.Limits(max_connections=1, keepalive_expiry=2)
         async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=30) as client:
             for status, method, content, headers in requests:
                 params = {"query": "{ sites { id } }"} if method == "GET" else None

@@ -143,7 +143,7 @@ async def test_a_server_that_joins_answers_pipelined_requests_in_order() -> None
             b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\nthree",
         ]
         writer.write(b"".join(requests))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             answered = await reader.read()
         writer.close()
         server.should_exit = True

@@ -19,7 +19,7 @@ from tests.fixtures.ledger import Database
 from tests.fixtures.redis import RedisServer
 
 VIEWER = "query Who { viewer { name documents } }"
-SOON = 30.0
+SOON = 60.0
 
 
 def hash_of(text: str) -> str:
@@ -153,15 +153,20 @@ async def test_commits_are_told_to_the_other_processes(
     await one.site("shop")
     channel = f"footfall:{one.resources.ledger.ledger_id}:commits"
     async with redis_server.client() as client:
-        pubsub = client.pubsub(ignore_subscribe_messages=True)
+        pubsub = client.pubsub()
         await pubsub.subscribe(channel)
-        await pubsub.get_message(timeout=1)
+        subscribed = await pubsub.get_message(timeout=SOON)
+        async with asyncio.timeout(SOON):
+            # Both processes listen, and this test.
+            while (await client.pubsub_numsub(channel))[0][1] < 3:
+                await asyncio.sleep(0.02)
 
         await one.ingest("shop", {"eventId": str(uuid4()), "eventType": "view", "userId": "ann"})
         message = await pubsub.get_message(timeout=SOON)
         [(_, listeners)] = await client.pubsub_numsub(channel)
         await pubsub.aclose()  # type: ignore[no-untyped-call]
 
+    assert subscribed["type"] == "subscribe"
     assert message["data"].endswith(b" 1")
     assert listeners == 3
     await other.followed()

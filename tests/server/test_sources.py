@@ -175,10 +175,19 @@ async def test_a_failure_changes_nothing_and_is_told_in_plain_words(
     assert contents(await page(app)) == before
 
 
-async def test_the_breaker_shows_at_each_step(app: App, source_server: SourceServer) -> None:
+async def rest_is_over(database: Database) -> None:
+    """As if every breaker had opened long ago."""
+    connection = await database.connect()
+    await connection.execute("update source_states set opened_at = opened_at - interval '1 hour'")
+    await connection.close()
+
+
+async def test_the_breaker_shows_at_each_step(
+    app: App, source_server: SourceServer, database: Database
+) -> None:
     failing = source_server.at("/p", Failing(404, 2, Items([{"id": 1}])))
     url = source_server.url("/p")
-    await save(app, "p", url, breakerFailures=2, breakerSeconds=2)
+    await save(app, "p", url, breakerFailures=2, breakerSeconds=600)
     states = "{ sources { breaker failures } system { parts { name status detail } } }"
 
     outcomes = []
@@ -187,9 +196,7 @@ async def test_the_breaker_shows_at_each_step(app: App, source_server: SourceSer
         outcomes.append((done["audits"][0]["outcome"], done["sources"][0]["breaker"]))
     shown = await app.data(states)
     health = (await app.client.get("/health")).json()
-    async with asyncio.timeout(20):
-        while (await app.data(states))["sources"][0]["breaker"] == "OPEN":
-            await asyncio.sleep(0.1)
+    await rest_is_over(database)
     half = await app.data(states)
     last = await refresh(app, "p")
 
@@ -214,7 +221,7 @@ async def test_a_refresh_that_hangs_is_told_as_running_and_the_summary_answers(
     await save(app, "slow", source_server.url("/slow"))
 
     begun = await refresh(app, "slow", wait=False)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await gated.arrived.wait()
     meanwhile = await refresh(app, "slow", wait=False)
     summary = (await app.data(SUMMARY))["sourceSummary"]
@@ -237,7 +244,7 @@ async def test_with_wait_an_answer_comes_before_the_request_would_time_out(
 ) -> None:
     gated = source_server.at("/slow", Gated(Items([{"id": 1}])))
     source_server.at("/quick", Items([{"id": 1}]))
-    options: dict[str, Any] = {"outbound_allow_private": True, "query_timeout_seconds": 3}
+    options: dict[str, Any] = {"outbound_allow_private": True, "query_timeout_seconds": 10}
     async with open_app(database, tmp_path / "home", **options) as app:
         await save(app, "quick", source_server.url("/quick"))
         await save(app, "slow", source_server.url("/slow"))
@@ -374,7 +381,7 @@ async def test_the_summary_is_kept_for_a_second_and_then_computed_anew(
     await refresh(app, "p")
 
     first = (await app.data(SUMMARY))["sourceSummary"]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (later := (await app.data(SUMMARY))["sourceSummary"])["meta"]["cache"] == "HIT":
             assert later["meta"]["computedAt"] == first["meta"]["computedAt"]
             await asyncio.sleep(0.1)
@@ -404,11 +411,11 @@ async def test_a_summary_that_cannot_be_computed_is_answered_from_before(
     await transaction.start()
     await superuser.execute("lock table source_states in access exclusive mode")
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (meanwhile := (await app.data(SUMMARY))["sourceSummary"])["meta"]["cache"] == "HIT":
             await asyncio.sleep(0.1)
     await transaction.rollback()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (after := (await app.data(SUMMARY))["sourceSummary"])["meta"]["cache"] == "STALE":
             await asyncio.sleep(0.05)
     await superuser.close()

@@ -44,7 +44,7 @@ async def endpoint(app: App) -> AsyncIterator[Endpoint]:
 async def users_until_closed(socket: Socket) -> list[int]:
     found: list[int] = []
     with suppress(ConnectionClosedError):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 found.append((await socket.hear())["payload"]["data"]["liveActivity"]["users"])
     return found
@@ -233,14 +233,15 @@ async def test_the_states_of_a_connection(app: App, endpoint: Endpoint) -> None:
 
 
 async def test_who_says_nothing_is_not_waited_for(app: App) -> None:
-    async with serving(app, Pace(greeting=0.05)) as endpoint:
+    # Long enough for a greeting on a machine that is busy.
+    async with serving(app, Pace(greeting=2.5)) as endpoint:
         async with endpoint.connect() as websocket:
             socket = Socket(websocket)
             await socket.say({"type": "ping"}, {"type": "pong"}, {"type": "complete", "id": "1"})
             assert await socket.hear() == {"type": "pong"}
             assert await socket.ended() == (4408, "Connection initialisation timeout")
         async with endpoint.acknowledged(app.admin_key) as socket:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(3)
             await socket.say({"type": "ping"})
             assert await socket.hear() == {"type": "pong"}
 
@@ -354,7 +355,7 @@ async def test_complete_ends_an_operation_at_once(app: App, endpoint: Endpoint) 
         await socket.subscribe("1", "{ hello }")
         assert (await socket.hear())["payload"]["data"] == {"hello": "world"}
         await until(lambda: live.cancelled == 1 and not live.events.sources)
-    assert len(endpoint.streams) == 0
+    await until(lambda: len(endpoint.streams) == 0)
 
 
 async def test_everything_ends_with_the_connection(app: App, endpoint: Endpoint) -> None:
@@ -435,7 +436,7 @@ async def test_connections_end_with_the_service(app: App, endpoint: Endpoint) ->
         await endpoint.live.events.until_open()
         endpoint.connections.end_all()
         assert await socket.ended() == (1012, "Service restart")
-    assert len(endpoint.connections) == 0
+    await until(lambda: len(endpoint.connections) == 0)
 
 
 async def test_a_thousand_subscriptions_are_one_execution(app: App, endpoint: Endpoint) -> None:
@@ -463,7 +464,8 @@ async def test_a_thousand_subscriptions_are_one_execution(app: App, endpoint: En
 
 async def test_a_reader_that_stands_still_is_ended_and_others_go_on(app: App) -> None:
     """Its buffers are full before long; it reads again only when the service has given it up."""
-    pace = Pace(stall=0.3, sweep=0.05, farewell=20)
+    # The quick one may be held up by other work on this machine, and not for so long.
+    pace = Pace(stall=3, sweep=0.05, farewell=60)
     async with (
         serving(app, pace) as endpoint,
         endpoint.acknowledged(app.admin_key) as quick,

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -196,6 +197,10 @@ def test_closing_does_not_wait_for_a_collector_that_never_answers(collector: Col
         for _ in range(700):
             with tracing.span("stuck"):
                 pass
+        deadline = time.monotonic() + 60
+        while not collector.requests:
+            assert time.monotonic() < deadline, "no batch was sent"
+            time.sleep(0.01)
     # More than one batch is waiting, and closing has not outlasted even the first.
     assert not collector.may_answer.is_set()
     assert len(collector.requests) == 1

@@ -24,6 +24,8 @@ from tests.fixtures.standby import Replicated
 
 # How soon somebody else leads; what is waited for at the most, on a busy machine.
 SECONDS = 60
+# More than this process may be held up while it waits for an answer.
+PATIENT = LeaderPace(answer=5, silence=8)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def url(database: Database) -> URL:
 @asynccontextmanager
 async def candidate(url: URL, name: str) -> AsyncIterator[tuple[Leadership, Metrics]]:
     metrics = Metrics.create()
-    async with open_leadership(Login(url, WRITER), metrics.leader, name=name) as leadership:
+    async with open_leadership(Login(url, WRITER), metrics.leader, PATIENT, name) as leadership:
         yield leadership, metrics
 
 
