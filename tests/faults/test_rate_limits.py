@@ -9,10 +9,14 @@ import httpx
 
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.service import Service, running
+from tests.fixtures.windows import lasting_window
 
 LIMIT = 40
-SOON = 30.0
-SETTINGS = {"RATE_LIMIT_INGEST_REQUESTS": str(LIMIT), "RATE_LIMIT_WINDOW_SECONDS": "86400"}
+SOON = 60.0
+SETTINGS = {
+    "RATE_LIMIT_INGEST_REQUESTS": str(LIMIT),
+    "RATE_LIMIT_WINDOW_SECONDS": str(lasting_window()),
+}
 EVENT = b'{"site": "shop", "event": "v", "user": "u"}'
 
 

@@ -51,7 +51,9 @@ async def lagging(standby: Standby, load: Load) -> None:
         while not load.lags or load.lags[-1] < LAG_SECONDS:
             await asyncio.sleep(0.2)
     assert (await load.health())["replica"] == "ok"
-    assert await load.metric("footfall_replica_lag_seconds") > LAG_SECONDS / 2
+    async with asyncio.timeout(SECONDS):
+        while await load.metric("footfall_replica_lag_seconds") <= LAG_SECONDS / 2:
+            await asyncio.sleep(0.1)
     await standby.lag(0)
 
 
@@ -68,7 +70,7 @@ async def test_whatever_becomes_of_a_standby_is_noticed_by_nobody(
     replicated: Replicated, tmp_path: Path
 ) -> None:
     async with under_load(replicated, tmp_path / "home") as load:
-        assert (await load.health())["replica"] == "ok"
+        await load.until("replica", "ok")
         for fault in FAULTS:
             await fault(replicated.standby, load)
             await load.until("replica", "ok")
@@ -84,11 +86,11 @@ async def test_a_standby_that_lags_too_far_is_put_aside_and_reports_are_fresh(
         await replicated.standby.lag(30)
         await load.until("replica", "degraded")
         # Newer ones than the standby has: the primary is followed.
-        async with asyncio.timeout(SECONDS):
-            while load.lags[-1] >= 4:
-                await asyncio.sleep(0.1)
-        await load.until_more(lambda: load.answers, 40)
-        assert max(load.lags[-20:]) < 4
+        # Twenty in a row: also a busy machine has such moments, and the standby has none.
+        async with asyncio.timeout(2 * SECONDS):
+            began = len(load.lags)
+            while len(load.lags) < began + 20 or max(load.lags[-20:]) >= 4:
+                await asyncio.sleep(0.05)
         await replicated.standby.lag(0)
         await load.until("replica", "ok")
 
