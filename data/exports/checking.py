@@ -60,6 +60,11 @@ class Occupied:
         return f"{self.bucket}/{self.prefix}" if self.prefix else self.bucket
 
 
+def is_same_place(one: Place, other: Place | None) -> bool:
+    """Whether both are the same bucket and prefix of the same service; None is no place."""
+    return other is not None and Occupied.of(one) == Occupied.of(other)
+
+
 def check_destination(destination: Destination) -> None:
     """Raises `DestinationInvalid` for the first thing that is wrong; asks nobody.
 

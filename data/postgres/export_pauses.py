@@ -20,6 +20,12 @@ PAUSES = {
     TargetKind.BACKUP: ("backup_paused_at", "backup_paused_reason"),
 }
 
+# What is said of what was for a backup bucket that is not there any more.
+BACKUP_REMOVED = {
+    "reason": "BACKUP_REMOVED",
+    "error": "the bucket is not the destination's backup any more",
+}
+
 _DUE_AGAIN = text("""
 update export_targets
 set next_attempt_at = :now, attempts = 0
