@@ -70,6 +70,10 @@ _PERMISSIONS = {
 _OF_THE_BUCKET = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads"})
 _CODE = re.compile(r"[A-Za-z0-9.]{1,60}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
+# Objects of exports, whatever their prefix is made of.
+_IN_FOLDER = re.compile(
+    r"(?:(?P<prefix>.*)/)?(?:(?:events|manifests|metering)/day=[^/]*/[^/]*|\.footfall-[^/]*)"
+)
 
 
 def in_words(error: Exception, place: BucketPlace, name: str = "") -> BucketFailed:
@@ -161,8 +165,8 @@ def _missing_permission(operation: str, place: BucketPlace, name: str) -> str:
 
 def _folder_of(name: str) -> str:
     """The prefix of a destination: what stands before the folders of an export."""
-    before = re.split(r"(?:^|/)(?:events|manifests|metering|\.footfall)", name, maxsplit=1)[0]
-    return f"{before}/" if before and before != name else ""
+    found = _IN_FOLDER.fullmatch(name)
+    return f"{found['prefix']}/" if found and found["prefix"] else ""
 
 
 def _wrong_region(error: library.ClientError, place: BucketPlace) -> str:

@@ -8,9 +8,12 @@ import traceback
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from data.exports.layout import Selection
+from data.exports.orders import RunOrder
 from data.s3.bucket import PIECE_BYTES, Bucket, Sending, open_bucket
 from data.s3.clients import Pace
 from data.s3.failures import BucketFailed, Reason, Verdict
@@ -153,6 +156,25 @@ async def test_a_probe_says_what_is_wrong_with_credentials_or_bucket(s3_server: 
     assert str(secret) == "the secret does not belong to the access key: enter both again"
     assert (gone.reason, gone.verdict) == (Reason.NO_BUCKET, Verdict.PERMANENT)
     assert str(gone) == f"there is no bucket other-events at {where}"
+
+
+@pytest.mark.parametrize("prefix", ["events", "a/events-2026", "manifests/day=1", ""])
+async def test_a_missing_permission_is_named_with_the_whole_prefix(prefix: str) -> None:
+    order = RunOrder(UUID(int=1), datetime.now(UTC), Selection("shop", 0, 7), prefix=prefix)
+    names = [order.file_name(1), order.manifest_name, order.metering_name]
+    async with answering(403, error("AccessDenied")) as (endpoint, _):
+        place = BucketPlace(BUCKET, REGION, AccessKey(KEY_ID, SECRET), endpoint)
+        async with open_bucket(place, allow_private=True, pace=QUICK) as bucket:
+            said = []
+            for name in names:
+                with pytest.raises(BucketFailed) as caught:
+                    await bucket.put_bytes(name, b"x", "text/plain")
+                said.append(str(caught.value))
+            with pytest.raises(BucketFailed) as caught:
+                await bucket.probe(prefix)
+            said.append(str(caught.value))
+    where = f"{BUCKET}/{prefix}/*" if prefix else f"{BUCKET}/*"
+    assert set(said) == {f"permission is missing: allow s3:PutObject on arn:aws:s3:::{where}"}
 
 
 async def test_a_probe_says_which_permission_is_missing() -> None:
@@ -409,6 +431,11 @@ async def test_no_credential_shows_in_values_errors_or_logs(
         ({"endpoint": "https://me:secret@s3.example.com"}, "must not have credentials"),
         ({"endpoint": "https://s3.example.com/path"}, "nothing behind"),
         ({"endpoint": "https://s3.example.com:99999"}, "not a URL"),
+        ({"endpoint": "http://object_store:9000"}, "letters, digits, dots and -"),
+        ({"endpoint": "http://s3 .example.com"}, "letters, digits, dots and -"),
+        ({"endpoint": "http://s3\x00.example.com"}, "letters, digits, dots and -"),
+        ({"endpoint": "http://s3..example.com"}, "letters, digits, dots and -"),
+        ({"endpoint": "http://[fe80::zz]:9000"}, "not a URL"),
     ],
 )
 def test_places_that_cannot_be_are_refused(fields: dict[str, str], complaint: str) -> None:
@@ -423,7 +450,8 @@ def test_places_that_cannot_be_are_refused(fields: dict[str, str], complaint: st
 def test_places_that_can_be_are_taken() -> None:
     for region in ("eu-central-1", "us-gov-west-1", "cn-north-1"):
         BucketPlace("their-events", region, AccessKey(KEY_ID, SECRET))
-    require_endpoint("https://s3.example.com:9000/")
+    for host in ("s3.example.com:9000/", "10.0.0.1", "[::1]:9000", "minio", "S3.Example.com."):
+        require_endpoint(f"https://{host}")
     with pytest.raises(PlaceInvalid, match="ARN"):
         Role("exports", "their-id", AccessKey(KEY_ID, SECRET))
     with pytest.raises(PlaceInvalid, match="external id"):
