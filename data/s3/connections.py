@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeAlias
+from weakref import WeakSet
 
 from botocore.awsrequest import (
     AWSHTTPConnection,
@@ -27,6 +31,8 @@ from urllib3.util.connection import create_connection
 from data.outbound.addresses import AddressRefused, HostUnknown, require_public
 from data.outbound.failures import OutboundFailed
 
+_Made: TypeAlias = "WeakSet[HTTPConnection]"
+
 
 class CheckedSession(URLLib3Session):
     """What sends the library's requests; to public addresses only, unless others are allowed.
@@ -40,9 +46,10 @@ class CheckedSession(URLLib3Session):
             timeout=seconds,  # type: ignore[arg-type]  # for connecting and for reading
             max_pool_connections=most,
         )
-        if not allow_private:
-            pools = {"http": _CheckedPool, "https": _CheckedTlsPool}
-            self._manager.pool_classes_by_scheme = pools  # type: ignore[attr-defined]
+        plain, tls = (_AnyPool, _AnyTlsPool) if allow_private else (_CheckedPool, _CheckedTlsPool)
+        self._made: _Made = WeakSet()
+        pools = {"http": partial(plain, made=self._made), "https": partial(tls, made=self._made)}
+        self._manager.pool_classes_by_scheme = pools  # type: ignore[attr-defined]
         self._is_closed = False
 
     def send(self, request: AWSRequest | AWSPreparedRequest) -> AWSResponse:
@@ -64,8 +71,13 @@ class CheckedSession(URLLib3Session):
         return context
 
     def close(self) -> None:
-        """Send nothing any more."""
+        """Send nothing any more, and wait for nothing: threads that do come to their end."""
         self._is_closed = True
+        for connection in list(self._made):
+            # Not by TLS, which would have to be taken from the thread that reads.
+            if connection.sock is not None:
+                with suppress(OSError):
+                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
         super().close()
 
 
@@ -98,11 +110,32 @@ class _CheckedTlsConnection(AWSHTTPSConnection):
         return _connected(self)
 
 
-class _CheckedPool(AWSHTTPConnectionPool):
+class _Noting:
+    """A pool that notes its connections: those that are in use are nowhere else to be found."""
+
+    def __init__(self, *given: Any, made: _Made, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._made = made
+
+    def _new_conn(self) -> HTTPConnection:
+        connection: HTTPConnection = super()._new_conn()  # type: ignore[misc]
+        self._made.add(connection)
+        return connection
+
+
+class _AnyPool(_Noting, AWSHTTPConnectionPool):
+    pass
+
+
+class _AnyTlsPool(_Noting, AWSHTTPSConnectionPool):  # type: ignore[misc]
+    pass
+
+
+class _CheckedPool(_Noting, AWSHTTPConnectionPool):
     ConnectionCls = _CheckedConnection
 
 
-class _CheckedTlsPool(AWSHTTPSConnectionPool):
+class _CheckedTlsPool(_Noting, AWSHTTPSConnectionPool):  # type: ignore[misc]
     ConnectionCls = _CheckedTlsConnection
 
 

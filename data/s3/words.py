@@ -89,6 +89,13 @@ def in_words(error: Exception, place: BucketPlace, name: str = "") -> BucketFail
     return _of_connection(error, place)
 
 
+def too_slow(place: BucketPlace, seconds: float) -> BucketFailed:
+    """What is said of a service that answers, but never to the end."""
+    return BucketFailed(
+        Reason.BROKE_OFF, f"a request to {_where(place)} had not ended after {seconds:g} s"
+    )
+
+
 def _of_connection(error: Exception, place: BucketPlace) -> BucketFailed:
     where = _where(place)
     for cause in _causes(error):

@@ -1,9 +1,11 @@
 """Objects in a real bucket, and what its owner is told when something is wrong."""
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import ssl
+import threading
 import traceback
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ import pytest
 
 from data.exports.layout import Selection
 from data.exports.orders import RunOrder
+from data.s3 import connections
 from data.s3.bucket import PIECE_BYTES, Bucket, Sending, open_bucket
 from data.s3.clients import Pace
 from data.s3.failures import BucketFailed, Reason, Verdict
@@ -37,6 +40,7 @@ from tests.fixtures.s3 import (
     running_cloud,
     running_gate,
 )
+from tests.fixtures.service import free_port
 
 QUICK = Pace(connect=2, read=5, attempts=1)
 ARN = "arn:aws:iam::123456789012:role/exports"
@@ -58,6 +62,13 @@ async def failure_of(
             await bucket.probe("exports")
     assert "\n" not in str(failed.value)
     return failed.value
+
+
+async def until_no_thread() -> None:
+    """Return when no thread is at a request: the process could not end before."""
+    async with asyncio.timeout(60):
+        while [one for one in threading.enumerate() if one.name.startswith("bucket")]:
+            await asyncio.sleep(0.05)
 
 
 def sending_of(path: Path, data: bytes, name: str = "a/b c+d=e.bin") -> Sending:
@@ -389,6 +400,56 @@ async def test_servers_that_are_away_or_hang_may_come_back(s3_server: S3Server) 
 
     assert [one.verdict for one in (hung, away, nobody)] == [Verdict.MAY_PASS] * 3
     assert (away.reason, nobody.reason) == (Reason.UNREACHABLE, Reason.UNREACHABLE)
+
+
+async def test_who_answers_a_byte_now_and_then_is_not_waited_for() -> None:
+    ended = asyncio.Event()
+
+    async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(b"H")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.transport.abort()
+        ended.set()
+
+    port = free_port()
+    server = await asyncio.start_server(trickle, "127.0.0.1", port)
+    place = BucketPlace(BUCKET, REGION, AccessKey(KEY_ID, SECRET), f"http://127.0.0.1:{port}")
+    pace = Pace(connect=2, read=5, attempts=1, whole=1)
+    try:
+        async with asyncio.timeout(30):
+            failed = await failure_of(place, pace=pace)
+        assert (failed.reason, failed.verdict) == (Reason.BROKE_OFF, Verdict.MAY_PASS)
+        assert str(failed) == f"a request to 127.0.0.1:{port} had not ended after 1 s"
+        await until_no_thread()
+        async with asyncio.timeout(30):
+            await ended.wait()
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("allow_private", [True, False])
+async def test_a_request_that_hangs_ends_with_its_bucket(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, allow_private: bool
+) -> None:
+    # As if this machine were in the public internet.
+    monkeypatch.setattr(connections, "require_public", lambda _: None)
+    s3_server.freeze()
+    async with running_gate(s3_server) as gate:
+        place = s3_server.place(endpoint=gate.endpoint)
+        pace = Pace(connect=5, read=3_600, attempts=3)
+        async with open_bucket(place, allow_private=allow_private, pace=pace) as bucket:
+            probing = asyncio.create_task(bucket.probe("exports"))
+            async with asyncio.timeout(30):
+                while not gate.connections:
+                    await asyncio.sleep(0.02)
+            probing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await probing
+        await until_no_thread()
+    s3_server.thaw()
 
 
 async def test_no_credential_shows_in_values_errors_or_logs(
