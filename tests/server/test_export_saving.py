@@ -140,6 +140,8 @@ BAD: list[tuple[dict[str, object], str, str]] = [
     ({"fields": ["price"]}, "fields", "no field 'price'"),
     ({"fields": ["url", "url"]}, "fields", "twice"),
     ({"filter": {"eventType": {"matches": "("}}}, "filter", "matches"),
+    ({"filter": {"eventType": {"in": ["a", "b\0"]}}}, "filter", "U+0000"),
+    ({"filter": {"not": {"properties": [{"name": "a\0"}]}}}, "filter", "U+0000"),
     ({"filter": {"eventType": {"like": "x"}}}, "input", "unknown field"),
     ({"webhookUrl": "ftp://example.com/x"}, "webhookUrl", "address"),
     ({"webhookUrl": "http://no-such-host.invalid/x"}, "webhookUrl", "no host"),
