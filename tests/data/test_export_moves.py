@@ -1,18 +1,21 @@
 """Destinations that are moved or lose their backup while runs of them wait or are written."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from data.exporter import NotPublished
 from data.exports.checking import DestinationInvalid
+from data.exports.layout import Selection
 from data.exports.records import RunAsked, RunStatus, StoredDestination, Trigger
+from data.exports.tally import Proof
 from data.postgres.engine import transaction
-from data.postgres.export_claims import claim, due_targets
+from data.postgres.export_claims import Claim, DueTarget, claim, due_targets
 from data.postgres.export_destinations import delete_destination
 from data.postgres.export_planning import NothingToRetry, plan_run
 from resolvers.export_verifying import problems_of
-from tests.fixtures.exporting import BACKUP, SECONDS, Exports, kinds
+from tests.fixtures.exporting import BACKUP, CLIENT, KEY, SECONDS, Exports, kinds
 
 _WAITING = """
 select count(*) from pg_stat_activity
@@ -107,6 +110,35 @@ async def test_a_destination_does_not_move_while_its_first_run_is_planned(
     async with exports.process() as process:
         assert await process.take_up()
     assert (await exports.run(planned.run)).status is RunStatus.SUCCEEDED
+
+
+async def test_whoever_gives_a_run_up_that_another_has_taken_over_leaves_that_ones_files(
+    exports: Exports,
+) -> None:
+    await exports.ingest(10)
+    run = await exports.ask(await exports.save())
+    taken: list[Claim] = []
+
+    async def prove(_: Selection) -> Proof:
+        """As if this process had hung before it found that its own copy differs."""
+        await exports.rows("update export_targets set held_until = clock_timestamp()")
+        due = DueTarget(run.run_id, CLIENT)
+        other = await claim(exports.engine, due, exports.now(), "another")
+        assert other is not None
+        taken.append(other)
+        name = run.order(run.client.place, other.hold_id).file_name(1)
+        async with exports.buckets.open(run.client.place, KEY) as bucket:
+            await bucket.put_bytes(name, b"{}", "text/plain")
+        return Proof()
+
+    async with exports.process() as process:
+        await process.caught_up()
+        process.exporter.means = replace(process.exporter.means, prove=prove)
+        assert await process.exporter.take_up()
+    [other] = taken
+    assert exports.names() == [run.order(run.client.place, other.hold_id).file_name(1)]
+    found = (await exports.run(run)).client
+    assert (found.status, found.is_held, found.error) == (RunStatus.RUNNING, True, None)
 
 
 async def test_who_saves_a_destination_that_is_just_deleted_gives_it_no_new_secrets(
