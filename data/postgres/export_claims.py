@@ -35,7 +35,8 @@ select
     set_config('idle_in_transaction_session_timeout', '10s', true)
 """)
 
-# What was tried before comes after what was not, so that a bucket that hangs holds up no other.
+# Clients come first, so that what has piled up for a backup that rested holds up none of them; and
+# what was tried before comes after what was not, so that a bucket that hangs holds up no other.
 _DUE = text("""
 select targets.run_id, targets.target
 from export_targets as targets
@@ -50,7 +51,7 @@ where targets.status in ('PENDING', 'RUNNING', 'FAILED')
     end is null
     and runs.through <= :reached
     and (targets.attempts = 0 or not :only_fresh)
-order by targets.attempts > 0, targets.next_attempt_at, runs.sequence, targets.target desc
+order by targets.target desc, targets.attempts > 0, targets.next_attempt_at, runs.sequence
 limit :first
 """)
 

@@ -10,7 +10,8 @@ import socket
 import ssl
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias
+from threading import Lock
+from typing import Any
 from weakref import WeakSet
 
 from botocore.awsrequest import (
@@ -31,7 +32,28 @@ from urllib3.util.connection import create_connection
 from data.outbound.addresses import AddressRefused, HostUnknown, require_public
 from data.outbound.failures import OutboundFailed
 
-_Made: TypeAlias = "WeakSet[HTTPConnection]"
+
+class _Made:
+    """The connections of a session. Those that are in use are nowhere else to be found."""
+
+    def __init__(self) -> None:
+        self._known: WeakSet[HTTPConnection] = WeakSet()
+        self._lock = Lock()
+
+    def add(self, connection: HTTPConnection) -> None:
+        """Note one, in whatever thread it is made."""
+        with self._lock:
+            self._known.add(connection)
+
+    def cut(self) -> None:
+        """End whatever waits for the other side."""
+        with self._lock:
+            sockets = [connection.sock for connection in self._known]
+        for one in sockets:
+            # Not by TLS, which would have to be taken from the thread that reads.
+            if one is not None:
+                with suppress(OSError):
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)
 
 
 class CheckedSession(URLLib3Session):
@@ -47,7 +69,7 @@ class CheckedSession(URLLib3Session):
             max_pool_connections=most,
         )
         plain, tls = (_AnyPool, _AnyTlsPool) if allow_private else (_CheckedPool, _CheckedTlsPool)
-        self._made: _Made = WeakSet()
+        self._made = _Made()
         pools = {"http": partial(plain, made=self._made), "https": partial(tls, made=self._made)}
         self._manager.pool_classes_by_scheme = pools  # type: ignore[attr-defined]
         self._is_closed = False
@@ -73,11 +95,7 @@ class CheckedSession(URLLib3Session):
     def close(self) -> None:
         """Send nothing any more, and wait for nothing: threads that do come to their end."""
         self._is_closed = True
-        for connection in list(self._made):
-            # Not by TLS, which would have to be taken from the thread that reads.
-            if connection.sock is not None:
-                with suppress(OSError):
-                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+        self._made.cut()
         super().close()
 
 
@@ -111,7 +129,7 @@ class _CheckedTlsConnection(AWSHTTPSConnection):
 
 
 class _Noting:
-    """A pool that notes its connections: those that are in use are nowhere else to be found."""
+    """A pool that notes its connections."""
 
     def __init__(self, *given: Any, made: _Made, **named: Any) -> None:
         super().__init__(*given, **named)

@@ -192,7 +192,8 @@ def _of_role(error: library.ClientError, place: BucketPlace) -> BucketFailed:
     if reason in (Reason.WRONG_KEY, Reason.WRONG_SECRET):
         return BucketFailed(
             reason,
-            "this service's own key for assuming roles is not valid: whoever runs it must renew it",
+            "the key by which the role is assumed is not valid: enter it again or, where it is this"
+            " service's own, have whoever runs it renew that",
         )
     if _status(error) >= 500 or _is_throttling(_code(error)):
         return BucketFailed(Reason.BUSY, f"roles cannot be assumed now ({_told(error)})")
