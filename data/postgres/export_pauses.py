@@ -43,6 +43,8 @@ select
         select count(*)
         from export_targets join export_destinations as alive using (destination_id)
         where status <> 'SUCCEEDED' and status = 'DEAD' and alive.deleted_at is null
+            -- Nobody can have that tried again.
+            and reason is distinct from 'BACKUP_REMOVED'
     ) as dead
 from export_destinations
 where deleted_at is null

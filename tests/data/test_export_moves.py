@@ -13,6 +13,7 @@ from data.exports.tally import Proof
 from data.postgres.engine import transaction
 from data.postgres.export_claims import Claim, DueTarget, claim, due_targets
 from data.postgres.export_destinations import delete_destination
+from data.postgres.export_pauses import standing
 from data.postgres.export_planning import NothingToRetry, plan_run
 from resolvers.export_verifying import problems_of
 from tests.fixtures.exporting import BACKUP, CLIENT, KEY, SECONDS, Exports, kinds
@@ -50,6 +51,8 @@ async def test_what_was_for_a_backup_in_another_bucket_is_not_written_into_the_n
             await exports.retry(run)
         assert not await process.take_up()
     assert kinds(await exports.run(run)) == [("client", "SUCCEEDED"), ("backup", "DEAD")]
+    # It waits for nobody's retryExport.
+    assert (await standing(exports.reader)).dead == 0
     assert exports.names("other") == exports.names("backup") == []
 
 
