@@ -33,6 +33,9 @@ query ($range: DateRange!) {
 """
 RANGE = {"range": {"from": "2026-01-01", "to": "2026-01-10"}}
 LIVE = 'subscription { liveEvents(siteId: "shop") { eventId } }'
+# Another question, so that it is a stream of its own, which can be seen to be open.
+LIVE_TYPES = 'subscription { liveEvents(siteId: "shop") { eventId eventType } }'
+OPEN_STREAMS = 'footfall_live_open_streams{field="liveEvents"}'
 
 
 def events(number: int, kind: str = "view") -> list[dict[str, str]]:
@@ -131,11 +134,13 @@ async def test_what_one_process_takes_reaches_the_subscribers_of_another(
         ):
             for message in (
                 {"type": "connection_init", "payload": {"apiKey": fleet.key}},
-                {"id": "1", "type": "subscribe", "payload": {"query": LIVE}},
+                {"id": "1", "type": "subscribe", "payload": {"query": LIVE_TYPES}},
             ):
                 await socket.send(json.dumps(message))
             assert json.loads(await socket.recv())["type"] == "connection_ack"
-            await asyncio.sleep(0.5)
+            async with asyncio.timeout(SECONDS):
+                while await metric(telling, OPEN_STREAMS) < 2:
+                    await asyncio.sleep(0.05)
             assert await send(taking, fleet.key, sent) == {"ACCEPTED"}
 
             async with asyncio.timeout(SECONDS):
