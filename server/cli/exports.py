@@ -183,7 +183,8 @@ def _show(found: StoredRun, advance: Advance) -> None:
     so_far = target.progress or RunProgress()
     of_all = f" of {so_far.of:,}" if so_far.of else ""
     written = max(so_far.written, so_far.rows)
-    words = f"{written:,}{of_all} events, {_files(so_far.files)} sent, {_size(so_far.bytes)}"
+    sent = _counted(so_far.files, "file")
+    words = f"{written:,}{of_all} events, {sent} sent, {_size(so_far.bytes)}"
     if target.status is RunStatus.PENDING or not target.is_held:
         words = (
             "waiting for its turn" if target.error is None else f"tried again soon: {target.error}"
@@ -198,8 +199,8 @@ def _is_done(target: StoredTarget) -> bool:
     return target.status in (RunStatus.SUCCEEDED, RunStatus.DEAD)
 
 
-def _files(number: int) -> str:
-    return "1 file" if number == 1 else f"{number:,} files"
+def _counted(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _size(number: int) -> str:
@@ -247,8 +248,8 @@ def _tell(followed: _Followed, *, as_json: bool) -> None:
     for target in found.targets:
         show(f"  {_WHOSE[target.kind]:<7}{target.place.bucket}  {target.status.value}")
         if target.manifest_name is not None:
-            done = f"{target.events:,} events in {_files(target.files)}, {_size(target.bytes)}"
-            show(f"         {done}")
+            files = _counted(target.files, "file")
+            show(f"         {target.events:,} events in {files}, {_size(target.bytes)}")
             show(f"         {target.manifest_name}")
 
 
@@ -271,7 +272,9 @@ def _tell_proof(proven: Proven, *, as_json: bool) -> None:
         for problem in proven.problems:
             show(problem)
         if not proven.problems:
-            what = f"{proven.events:,} events in {_files(proven.files)}"
-            show(f"{proven.runs:,} run(s) of {proven.name} with {what}: what the ledger holds")
+            what = f"{proven.events:,} events in {_counted(proven.files, 'file')}"
+            runs = _counted(proven.runs, "run")
+            show(f"{runs} of {proven.name} with {what}: what the ledger holds")
     if proven.problems:
-        raise CommandFailed(f"{len(proven.problems):,} of what {proven.name} exported differ")
+        problems = _counted(len(proven.problems), "problem")
+        raise CommandFailed(f"{problems} in what {proven.name} exported")

@@ -83,7 +83,7 @@ async def test_a_run_is_followed_where_a_service_takes_it_up(
     assert (proven.json["matches"], proven.json["runs"]) == (True, 3)
     assert broken.code == 1
     assert done.json["targets"][0]["manifest_key"] in broken.out
-    assert "exported differ" in broken.line
+    assert "in what followed exported" in broken.line
 
 
 async def test_a_command_does_it_by_itself_where_no_service_runs(
