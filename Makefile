@@ -2,7 +2,8 @@
 #
 #   PYTHON=python3.12     the Python to make .venv with (3.11 or newer; found by itself)
 #   ARGS="..."            passed on: make test ARGS="-k retention", make demo ARGS="--port 9000"
-#   WORKERS=2             test processes (default: one)
+#   WORKERS=0             test processes (default: one more than there are cores, and 8 at the most;
+#                         0: none but pytest itself, which --pdb needs)
 #   GRAPHIQL=build        make conformance: check GraphiQL's build, and not the page in a browser
 #   UPGRADE=1             make lock: take the newest versions instead of keeping the pinned ones
 
@@ -18,6 +19,8 @@ endif
 # Each variant is one COMPOSE_FILE: files that belong on top of one another, with colons between.
 COMPOSE_FILES := docker-compose.yml docker-compose.yml:deploy/compose.production.yml
 LOCKS := runtime dev bench
+# Tests wait for servers as often as for the processor.
+WORKERS ?= $(shell n=$$(($$(getconf _NPROCESSORS_ONLN) + 1)); echo $$((n < 8 ? n : 8)))
 # What the tests of one file share is made once: by the process that gets the whole file.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
@@ -35,7 +38,7 @@ demo: ## Start the service with an embedded database and a demo site full of dat
 	@$(BIN)/footfall demo $(ARGS)
 
 test: setup ## Run the whole test suite
-	@$(BIN)/python -m pytest $(if $(WORKERS),-n $(WORKERS) $(BY_FILE)) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(BY_FILE) $(ARGS)
 
 check: lint types imports snapshot released compose ## Lint, format, types, import contracts, schema snapshot
 

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -44,6 +46,8 @@ from data.s3.failures import BucketFailed, Reason
 from telemetry.export_metrics import ExportMetrics
 
 log = structlog.get_logger()
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class ExportAttempt:
         """
         began = perf_counter()
         try:
-            manifest = await self._published()
+            manifest = await self._while_held(self._publish)
         except ClaimLost:
             await self._lost()
         except Exception as error:  # noqa: BLE001 - whatever it was, it is noted and told
@@ -117,16 +121,16 @@ class ExportAttempt:
         error = f"given up after {attempts} attempts: the processes at work were killed, or hung"
         await self._note(Failure("KILLED", error, After.DEATH), self.means.clock())
 
-    async def _published(self) -> Manifest:
-        """The manifest, with the claim renewed all the time."""
+    async def _while_held(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """What the work comes to, with the claim renewed all the time."""
         try:
             async with asyncio.TaskGroup() as group:
                 holding = group.create_task(self._hold())
-                manifest = await self._publish()
+                result = await work()
                 holding.cancel()
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return manifest
+        return result
 
     async def _publish(self) -> Manifest:
         claimed, means = self.claimed, self.means
@@ -228,6 +232,13 @@ class ExportAttempt:
     def _tell_lost(self) -> None:
         log.warning("export.lost", **self._about())
 
+    async def _clear_whole(self) -> None:
+        """Take away what the run has left, as long as nobody else can be at it."""
+        # Whoever has taken over has files there that are not listed yet.
+        with suppress(ClaimLost, LedgerUnavailable, TimeoutError):
+            await self._require_held()
+            await self._while_held(partial(self._clear, whole=True))
+
     async def _clear(self, *, whole: bool) -> None:
         """Take away what the run (`whole`) or this attempt has left, unless it was published."""
         claimed = self.claimed
@@ -272,7 +283,7 @@ class ExportAttempt:
     async def _note(self, failure: Failure, now: datetime) -> None:
         claimed = self.claimed
         if failure.after is After.DEATH:
-            await self._clear(whole=True)
+            await self._clear_whole()
 
         async def write() -> bool:
             return await write_failure(self.means.engine, claimed, failure, now)

@@ -20,10 +20,11 @@ from data.event_store import StoreUnavailable
 from data.export_attempt import AttemptMeans, ExportAttempt, ExportPace
 from data.export_buckets import ExportBuckets
 from data.export_planner import ExportPlanner
-from data.exports.destination import TargetKind
+from data.exports.checking import is_same_place
+from data.exports.destination import Place, TargetKind
 from data.exports.files import remove_leftovers
 from data.exports.layout import Selection
-from data.exports.records import Lag, StoredDestination
+from data.exports.records import Lag, StoredDestination, StoredRun
 from data.exports.source import Waiting
 from data.exports.tally import Proof
 from data.exports.verification import verify
@@ -116,8 +117,10 @@ class Exporter:
         run = (await runs_by_ids(engine, [run_id])).get(run_id)
         stored = await destination_by_id(engine, run.destination_id) if run else None
         manifest = (await manifests_of(engine, [run_id])).get((run_id, target))
-        if manifest is None or stored is None:
+        if run is None or manifest is None or stored is None:
             raise NotPublished(f"run {run_id} has published nothing into its {target} bucket")
+        if not is_same_place(_place(run, target), stored.destination.place(target)):
+            raise NotPublished(f"the {target} bucket of run {run_id} is not its destination's now")
         async with self.buckets.open_target(stored.destination, target) as bucket:
             return await verify(manifest, bucket, self.means.prove)
 
@@ -230,6 +233,11 @@ class Exporter:
             expected=(LedgerUnavailable, StoreUnavailable),
             waits_first=True,
         )
+
+
+def _place(run: StoredRun, kind: TargetKind) -> Place:
+    """Where a target of a run was published."""
+    return next(target.place for target in run.targets if target.kind is kind)
 
 
 @asynccontextmanager

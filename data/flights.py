@@ -55,6 +55,14 @@ class Flight:
         """Whether anybody waits for it, or somebody left it to go on."""
         return self.goes_on or self._waiting > 0
 
+    def is_newer(self, question: Question, asked_at: float) -> bool:
+        """Whether it began, after this monotonic moment, to ask for as much as the question does.
+
+        Its answer is then as good as that of a flight of one's own, also where nobody can tell
+        whether it is exact.
+        """
+        return self.began >= asked_at and self.question.version >= question.version
+
     @contextmanager
     def waited_for(self) -> Iterator[asyncio.Future[Landed]]:
         """The future, not to be cancelled; `on_left` hears when nobody wants it any more."""

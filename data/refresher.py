@@ -20,6 +20,7 @@ from data.postgres.source_audits import expire_audits, expire_changes
 from data.postgres.source_claims import (
     Awaited,
     Due,
+    Room,
     Skipped,
     abandon,
     answers_of,
@@ -35,7 +36,8 @@ from telemetry.source_metrics import SourceMetrics
 
 log = structlog.get_logger()
 
-# More than these wait in the ledger, where any process may take them.
+# More than these wait in the ledger, where any process may take them. Of those that failed the last
+# time there may be as many again: they wait for long, and nobody else is to wait for their places.
 _MOST_WAITING = 200
 _CONNECTIONS = 3
 _CLOSING_SECONDS = 2.0
@@ -63,6 +65,7 @@ class Refresher:
     rules: RefreshRules
     _name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{uuid4()}")
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _failing_taken: set[str] = field(default_factory=set)
     _again: dict[str, Due] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _is_closed: bool = False
@@ -82,10 +85,15 @@ class Refresher:
 
     async def begin_due(self, now: datetime) -> int:
         """How many sources are due and were taken up here. Raises `LedgerUnavailable`."""
-        room = _MOST_WAITING - len(self._tasks)
-        if room <= 0:
+        failing = len(self._failing_taken)
+        room = Room(
+            well=max(0, _MOST_WAITING - (len(self._tasks) - failing)),
+            failing=max(0, _MOST_WAITING - failing),
+            taken=list(self._tasks),
+        )
+        if not room.well and not room.failing:
             return 0
-        due = await due_sources(self.means.engine, now, limit=room)
+        due = await due_sources(self.means.engine, now, room)
         return sum(map(self._take_up, due))
 
     async def begin(self, keys: Sequence[str] | None) -> list[str]:
@@ -154,12 +162,15 @@ class Refresher:
             # It may be at its end, and have been claimed for an earlier reason.
             self._again[due.key] = due
             return False
+        if due.is_failing:
+            self._failing_taken.add(due.key)
         self._tasks[due.key] = asyncio.create_task(self._run(due), name=f"refresh {due.key}")
         self._tasks[due.key].add_done_callback(lambda _: self._ended(due.key))
         return True
 
     def _ended(self, key: str) -> None:
         del self._tasks[key]
+        self._failing_taken.discard(key)
         self._changed.set()
         if (due := self._again.pop(key, None)) is not None:
             self._take_up(due)

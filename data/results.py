@@ -108,14 +108,15 @@ class Results:
         found = self.find(question)
         if found is not None:
             return found
+        asked_at = monotonic()
         while True:
             flight = self._flights.get(question.key)
-            is_own = flight is None
             if flight is None:
                 flight = batch.begin(question)
             landed = await self._wait(flight, question)
             # What had taken off before may have left without the newest events.
-            if is_own or landed.status is CacheStatus.STALE or landed.entry.is_exact(question):
+            is_new = flight.is_newer(question, asked_at)
+            if is_new or landed.status is CacheStatus.STALE or landed.entry.is_exact(question):
                 return self._counted(landed.entry, landed.status)
 
     async def _wait(self, flight: Flight, question: Question) -> Landed:

@@ -5,6 +5,7 @@ An embedded service has a file that only its owner can read, made at first start
 
 from __future__ import annotations
 
+import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from data.private_files import read_private, write_private
 from data.secret_errors import SecretMissing, SecretsUnreadable
 
 ADMIN_KEY_ID = "admin"
+# 256 bits, as `fresh_keys` makes them.
+_DIGITS = re.compile("[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,12 @@ def fresh_keys() -> dict[str, Any]:
 def parse_keys(content: Mapping[str, Any]) -> ServiceKeys:
     """The keys out of what is kept; raises ValueError, KeyError or TypeError, without showing it."""
     parts = split_key(content["admin_key"])
-    if parts is None or parts[0] != ADMIN_KEY_ID or not parts[1]:
+    # Of what somebody has thought up, the hash would not keep long.
+    if parts is None or parts[0] != ADMIN_KEY_ID or not _DIGITS.fullmatch(parts[1]):
         raise ValueError("admin_key does not look like one")
-    try:
-        import_key = bytes.fromhex(content["import_key"])
-    except ValueError:
-        raise ValueError("import_key is not hexadecimal") from None
-    return ServiceKeys(content["admin_key"], import_key)
+    if not _DIGITS.fullmatch(content["import_key"]):
+        raise ValueError("import_key does not look like one")
+    return ServiceKeys(content["admin_key"], bytes.fromhex(content["import_key"]))
 
 
 def load_secrets(path: Path) -> ServiceKeys:

@@ -123,8 +123,13 @@ class Refresh:
             )
         except FetchFailed as error:
             return error
-        except (SecretMissing, SecretsUnavailable, SecretsUnreadable) as error:
+        except SecretMissing as error:
             return FetchFailed(str(error))
+        except (SecretsUnavailable, SecretsUnreadable) as error:
+            # Where secrets are kept is nothing for those who read audits.
+            log.warning("source.secrets.unavailable", source=source.key, reason=str(error))
+            told = "the secrets of its headers cannot be read now; the log of the service says why"
+            return FetchFailed(told)
         except Exception:
             # What went wrong is for the log: it may hold anything.
             log.exception("source.fetch.failed", source=source.key)
@@ -170,8 +175,11 @@ class Refresh:
         try:
             return await write_refresh(engine, self.claimed, result, clock(), began)
         except LedgerRefused as error:
+            # Its words may quote what was sent.
+            log.warning("source.refused", source=self.claimed.source.key, reason=str(error))
             refused = FetchFailed(
-                f"the ledger does not take what the source sent: {error}", effort=result.effort
+                "the ledger does not take what the source sent; the log of the service says why",
+                effort=result.effort,
             )
             return await write_refresh(engine, self.claimed, refused, clock(), began)
 

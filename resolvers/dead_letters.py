@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from data.admin_log import AdminAction
 from data.events import Event, Rejection
 from data.redis import dead_letters as stored
-from data.redis.client import RedisUnavailable
+from data.redis.client import RedisRefused, RedisUnavailable
 from data.redis.dead_letters import DeadLetter, LetterPage
 from data.redis.entries import Entry, Undecodable, decode_entry
 from data.redis.queue import Queue
@@ -80,7 +81,7 @@ async def replay(ctx: Context, ids: Sequence[str] | None) -> int:
     try:
         if ids is None:
             ids = await stored.oldest_letter_ids(queue, MAX_LETTERS)
-        async with logged(ctx, AdminAction.DEAD_LETTERS_REPLAYED, "dead letters") as details:
+        async with _logged(ctx, queue, AdminAction.DEAD_LETTERS_REPLAYED) as details:
             replayed = details["replayed"] = await queue.replay(ids)
             return replayed
     except RedisUnavailable as error:
@@ -93,12 +94,32 @@ async def delete(ctx: Context, ids: Sequence[str]) -> int:
     if queue is None or not ids:
         return 0
     try:
-        async with logged(ctx, AdminAction.DEAD_LETTERS_DELETED, "dead letters") as details:
+        async with _logged(ctx, queue, AdminAction.DEAD_LETTERS_DELETED) as details:
             details["ids"] = list(ids[:_MOST_LOGGED])
             deleted = details["deleted"] = await stored.delete_letters(queue, ids)
             return deleted
     except RedisUnavailable as error:
         raise _unavailable() from error
+
+
+@asynccontextmanager
+async def _logged(
+    ctx: Context, queue: Queue, action: AdminAction
+) -> AsyncIterator[dict[str, object]]:
+    """See `logged`; an entry is also left where Redis did not answer, and may have done it."""
+    silence: RedisUnavailable | None = None
+    if not queue.redis.is_available:
+        raise _unavailable()  # nothing would be sent
+    async with logged(ctx, action, "dead letters") as details:
+        try:
+            yield details
+        except RedisRefused:
+            raise
+        except RedisUnavailable as error:
+            details["outcome"] = "unknown"
+            silence = error
+    if silence is not None:
+        raise silence
 
 
 def _required(ctx: Context, ids: Sequence[str] | None) -> Queue | None:

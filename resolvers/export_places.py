@@ -111,6 +111,8 @@ def _given_keys(draft: BucketDraft, target: TargetKind) -> dict[TargetKind, Acce
         raise BadUserInput(key_name, f"{secret_name} belongs to a key: give {key_name}, too")
     if draft.secret_access_key is None:
         raise BadUserInput(secret_name, f"give {secret_name} together with {key_name}")
+    if not draft.access_key_id.isprintable():
+        raise BadUserInput(key_name, "there is a line break or the like in it: enter it again")
     return {target: AccessKey(draft.access_key_id, draft.secret_access_key)}
 
 

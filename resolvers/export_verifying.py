@@ -8,6 +8,7 @@ from uuid import UUID
 from data.admin_log import Actor, AdminAction, Entry
 from data.export_buckets import NoCredentials
 from data.exporter import NotPublished
+from data.exports.checking import is_same_place
 from data.exports.destination import Destination, TargetKind
 from data.exports.records import RunStatus, StoredRun
 from data.postgres.admin_log import record_alone
@@ -50,9 +51,9 @@ async def problems_of(compare: Compare, run: StoredRun, destination: Destination
     Raises `BadUserInput` where there is nothing to compare, `Unavailable` where it cannot be found
     out now.
     """
-    published = [one.kind for one in run.targets if one.status is RunStatus.SUCCEEDED]
-    # A backup that it has no more is nobody's business any more.
-    done = [kind for kind in published if destination.place(kind) is not None]
+    published = [one for one in run.targets if one.status is RunStatus.SUCCEEDED]
+    # A backup that it has no more, or elsewhere by now, is nobody's business any more.
+    done = [one.kind for one in published if is_same_place(one.place, destination.place(one.kind))]
     if not done:
         raise BadUserInput("runId", "the run has no manifest yet: there is nothing to compare")
     found = []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from data.calendar import DateRange
-from data.events import Receipt, StoredEvent
+from data.events import Receipt, ReceiptStatus, StoredEvent
 from data.postgres.engine import LedgerRefused, LedgerUnavailable
 from data.postgres.keys import Scope
 from data.postgres.receipts import receipts as receipts_in
@@ -110,10 +110,30 @@ async def receipts(
     ledger = ctx.resources.ledger
     try:
         found = await ledger.reads.run(lambda at: receipts_in(at, site.site_id, event_ids))
-        unknown = [event_id for event_id in event_ids if event_id not in found]
-        if unknown and ledger.reads.has_replica:
-            # A replica may be a moment behind; "never heard of it" is the primary's to say.
-            found |= await receipts_in(ledger.writer, site.site_id, unknown)
+        if ledger.reads.has_replica:
+            found |= await _last_words(ctx, site.site_id, event_ids, found)
     except (LedgerUnavailable, LedgerRefused) as error:
         raise Unavailable("ledger", "receipts cannot be read now; try again shortly") from error
     return [found.get(event_id) for event_id in event_ids]
+
+
+async def _last_words(
+    ctx: Context, site_id: str, event_ids: Sequence[UUID], found: Mapping[UUID, Receipt]
+) -> dict[UUID, Receipt]:
+    """What the primary says of ids that a replica does not know to be accepted.
+
+    A replica may be a moment behind: "never heard of it" is the primary's to say, and so is what
+    became of an id that was refused before. Raises `LedgerUnavailable`.
+    """
+    refused = [key for key, one in found.items() if one.status is ReceiptStatus.REJECTED]
+    unknown = [event_id for event_id in event_ids if event_id not in found]
+    if not (refused or unknown):
+        return {}
+    resources = ctx.resources
+    reading = receipts_in(resources.ledger.writer, site_id, [*refused, *unknown])
+    try:
+        return await resources.lookout.ask(reading)
+    except LedgerUnavailable:
+        if unknown:
+            raise
+        return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 
@@ -37,7 +38,7 @@ _LOOK_UP_SECONDS = 10.0
 class Refreshed:
     """What a refresh by hand came to: sources as they are now, and what has ended of it.
 
-    `running`: keys of those that are still under way.
+    `running`: keys of those that are still under way, or wait for their turn.
     """
 
     sources: Sequence[ShownSource]
@@ -130,8 +131,25 @@ async def refresh(ctx: Context, keys: Sequence[str] | None, *, wait: bool) -> Re
     return Refreshed(
         sources=[shown(stored) for stored in sources],
         audits=audits,
-        running=[stored.source.key for stored in sources if stored.state.is_held],
+        running=_unfinished(sources, audits, ctx.resources.clock()),
     )
+
+
+def _unfinished(
+    sources: Sequence[StoredSource], audits: Sequence[StoredAudit], now: datetime
+) -> list[str]:
+    """The keys of sources that are being refreshed, or are due and wait for their turn."""
+    ended = {audit.source_key for audit in audits}
+    return [
+        stored.source.key
+        for stored in sources
+        if stored.state.is_held or (stored.source.key not in ended and _is_due(stored, now))
+    ]
+
+
+def _is_due(stored: StoredSource, now: datetime) -> bool:
+    at = stored.state.next_attempt_at
+    return at is not None and at <= now
 
 
 def _tell_loaders(

@@ -45,7 +45,7 @@ class ExportQuery:
     """What can be asked about exports; a part of `Query`."""
 
     @field(
-        "Where events are exported to, in order of site and name. Takes the scope ADMIN.",
+        "Where events are exported to, in the order in which that was set up. Takes the scope ADMIN.",
         list[ExportDestination],
         directives=[_STORE, _DESTINATIONS],
     )

@@ -264,5 +264,8 @@ class RefreshSourcesPayload:
         description="With `wait`, the attempts that have ended; none without it."
     )
     running: list[str] = strawberry.field(
-        description="Keys of the sources whose refresh is still under way; see their `refresh`."
+        description=(
+            "Keys of the sources whose refresh is still under way, see their `refresh`, or waits "
+            "for its turn."
+        )
     )

@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with (
-            open_resources(settings) as (resources, jobs),
+            open_resources(settings, is_service=True) as (resources, jobs),
             open_connections(resources) as connections,
             open_login_failures(
                 resources.ledger.writer, resources.clock, resources.metrics.login

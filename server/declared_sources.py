@@ -34,12 +34,15 @@ class _Change:
 
 
 async def declare_sources(
-    file: str, writer: Engine, directory: Directory, secrets: Secrets, now: datetime
+    file: str | None, writer: Engine, directory: Directory, secrets: Secrets, now: datetime
 ) -> None:
     """Save what the file declares, and switch off what it does not declare any more.
 
-    Without a file nothing is declared. Raises `DeclarationInvalid`, in which case nothing is saved.
+    "": nothing is declared; None: all stays as it is. Raises `DeclarationInvalid`, in which case
+    nothing is saved.
     """
+    if file is None:
+        return
     path, declared = _read(file)
     for source in declared:
         await _check(path, source, directory, secrets)

@@ -17,6 +17,7 @@ _WELL_KNOWN = frozenset(
         *("letmein", "local", "mypassword", "mysecretpassword", "pass", "passw0rd", "passwd"),
         *("password", "pgpassword", "postgres", "postgresql", "pwd", "qwerty", "redis"),
         *("replica_user", "replication", "replicator", "root", "secret", "test", "testing"),
+        *("devonlytoken", "devtoken", "myroot", "roottoken", "vaulttoken"),
         *("123", "1234", "12345", "123456", "12345678", "123456789", "password1", "password123"),
     }
 )
@@ -71,6 +72,8 @@ def _of_urls(settings: Settings, passwordless: Collection[str]) -> Iterator[str]
 
 
 def _of_the_rest(settings: Settings) -> Iterator[str]:
+    if settings.vault_token and _is_known(settings.vault_token):
+        yield "VAULT_TOKEN is one that everybody knows, of a Vault for development: log in otherwise"
     if "*" in settings.cors_origins:
         yield "CORS_ORIGINS lets every page of the web call /graphql: name the origins of yours"
     if any((settings.home / note).exists() for note in _DEMO_NOTES):

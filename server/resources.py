@@ -92,9 +92,13 @@ def admin_log_watch(settings: Settings, ledger: Ledger, metrics: Metrics) -> Adm
 
 @asynccontextmanager
 async def open_resources(
-    settings: Settings,
+    settings: Settings, *, is_service: bool = False
 ) -> AsyncIterator[tuple[Resources, JobRunner[Resources]]]:
-    """Everything a running service needs; closed in reverse order."""
+    """Everything a running service needs; closed in reverse order.
+
+    `is_service`: it brings SOURCES_FILE in. A command that borrows these for a while does not: in
+    the shell that it is started from there may be no such setting, or another one.
+    """
     prepare_home(settings)
     metrics = Metrics.create()
     async with AsyncExitStack() as stack:
@@ -149,7 +153,13 @@ async def open_resources(
         # At hand from the start: events are taken by them also while the ledger is away.
         await directory.sites()
         await salts.salt(utc_now())
-        await declare_sources(settings.sources_file, ledger.writer, directory, secrets, utc_now())
+        await declare_sources(
+            settings.sources_file if is_service else None,
+            ledger.writer,
+            directory,
+            secrets,
+            utc_now(),
+        )
         await _enter_export_notifier(stack, settings, ledger, secrets, metrics)
         resources = Resources(
             ledger=ledger,

@@ -56,3 +56,10 @@ def shared_data() -> Path:
         # They are of another repository; what is made of them here is checked in any case.
         pytest.skip(f"NOT CHECKED for want of the real event sets: no folder {SHARED_DATA}")
     return SHARED_DATA
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folders with the longest files first, so that no process is left alone with them."""
+    long = ("journeys", "faults", "deploy")
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in long)

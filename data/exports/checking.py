@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
+import msgspec
+
 from data.calendar import UnknownZone, zone_of
 from data.exports.destination import Destination, Place
 from data.exports.layout import LayoutInvalid
@@ -58,6 +60,11 @@ class Occupied:
 
     def __str__(self) -> str:
         return f"{self.bucket}/{self.prefix}" if self.prefix else self.bucket
+
+
+def is_same_place(one: Place, other: Place | None) -> bool:
+    """Whether both are the same bucket and prefix of the same service; None is no place."""
+    return other is not None and Occupied.of(one) == Occupied.of(other)
 
 
 def check_destination(destination: Destination) -> None:
@@ -144,6 +151,17 @@ def _check_layout(destination: Destination) -> None:
     except LayoutInvalid as error:
         field = "maxFileBytes" if "file size" in str(error) else "fields"
         raise DestinationInvalid(field, str(error)) from None
+    if _has_nul(msgspec.to_builtins(layout.filter)):
+        raise DestinationInvalid("filter", "no event has the character U+0000 in a text")
+
+
+def _has_nul(value: object) -> bool:
+    """Whether there is a text that the ledger could not keep."""
+    if isinstance(value, dict):
+        return any(_has_nul(one) for one in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_has_nul(one) for one in value)
+    return isinstance(value, str) and "\0" in value
 
 
 def _check_schedule(destination: Destination) -> None:

@@ -96,7 +96,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def files_prefix(self) -> str:
         """How the names of all files of the run begin, and of no other's."""
-        return self.name.replace("manifests/day=", "events/day=").removesuffix(".json") + "-"
+        before, _, after = self.name.rpartition("manifests/day=")
+        return f"{before}events/day={after.removesuffix('.json')}-"
 
 
 def manifest_of(

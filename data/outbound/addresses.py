@@ -7,8 +7,10 @@ the metadata service of a cloud, which hands out credentials, or a database with
 from __future__ import annotations
 
 import asyncio
+import socket
+from concurrent.futures import Executor
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from socket import EAI_AGAIN, SOCK_STREAM, gaierror
 
 from data.outbound.failures import OutboundFailed
 
@@ -55,17 +57,23 @@ def require_public(address: str) -> None:
         raise AddressRefused(f"{address} is not a public address")
 
 
-async def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
+async def resolve(
+    host: str, port: int, *, allow_private: bool, threads: Executor | None = None
+) -> list[str]:
     """The addresses of a host, in the order in which they should be tried.
 
     Whatever `host` is written as (a name, 127.1, 0x7f000001, ::ffff:127.0.0.1), the addresses are
     those that would be connected to. Raises `AddressRefused` if a single one of them is refused:
     a name with public and private addresses is a trick or a mistake. Raises `HostUnknown`.
+
+    A look-up holds its thread until it ends, also when nobody waits for it any more: `threads` are
+    those of whoever makes many of them, so that others have theirs.
     """
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
-    except gaierror as error:
-        if error.errno == EAI_AGAIN:
+        found = await asyncio.get_running_loop().run_in_executor(threads, look_up)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
             raise HostUnknown(f"the name {host} could not be looked up") from None
         raise HostUnknown(f"there is no host named {host}") from None
     except (OSError, ValueError):  # a label of more than 63 characters, a NUL

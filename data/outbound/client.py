@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +22,7 @@ import httpx
 from data.inflating import CutOff, Inflater, NotCompressed, TooManyMembers
 from data.outbound.addresses import resolve
 from data.outbound.failures import OutboundFailed
+from data.outbound.links import next_link
 from data.outbound.transport import CheckedTransport, Resolving, trusted_authorities
 from data.outbound.words import in_words
 
@@ -32,6 +34,8 @@ _FOR_ANYBODY = frozenset(
 )
 # The loop is not held up for longer than it takes to inflate so much.
 _PIECE_BYTES = 64 * 1024
+# Of names at a time. One that nobody answers for takes its thread longer than its call may take.
+_LOOK_UPS = 16
 _IDENTITY = ("", "identity")
 _GZIP = ("gzip", "x-gzip")
 
@@ -68,7 +72,7 @@ class Answer:
     @property
     def next_link(self) -> str | None:
         """The target of the `Link` header that is called `next`."""
-        return self._response.links.get("next", {}).get("url")
+        return next_link(self.headers.get("link", ""))
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body, decompressed, in pieces of 64 KiB at most; whoever has enough stops asking."""
@@ -217,8 +221,12 @@ async def open_outbound(
 
     `trusted` instead of the authorities that the machine trusts; `resolving` instead of `resolve`.
     """
-    checked = resolving or partial(resolve, allow_private=allow_private)
-    yield Outbound(checked, trusted or trusted_authorities())
+    threads = ThreadPoolExecutor(_LOOK_UPS, thread_name_prefix="look-up")
+    checked = resolving or partial(resolve, allow_private=allow_private, threads=threads)
+    try:
+        yield Outbound(checked, trusted or trusted_authorities())
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _for(request: httpx.Request, before: httpx.URL, call: Call) -> httpx.Request:

@@ -15,10 +15,12 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from data.exports.checking import is_same_place
 from data.exports.destination import TargetKind
 from data.exports.records import RunProgress, RunStatus, StoredDestination, StoredRun, StoredTarget
 from data.postgres.engine import driver_connection, transaction
 from data.postgres.export_destinations import destination_of, stored_destinations
+from data.postgres.export_pauses import BACKUP_REMOVED
 from data.postgres.export_runs import runs_of
 from data.postgres.tables import export_destinations
 
@@ -33,7 +35,8 @@ select
     set_config('idle_in_transaction_session_timeout', '10s', true)
 """)
 
-# What was tried before comes after what was not, so that a bucket that hangs holds up no other.
+# Clients come first, so that what has piled up for a backup that rested holds up none of them; and
+# what was tried before comes after what was not, so that a bucket that hangs holds up no other.
 _DUE = text("""
 select targets.run_id, targets.target
 from export_targets as targets
@@ -48,7 +51,7 @@ where targets.status in ('PENDING', 'RUNNING', 'FAILED')
     end is null
     and runs.through <= :reached
     and (targets.attempts = 0 or not :only_fresh)
-order by targets.attempts > 0, targets.next_attempt_at, runs.sequence, targets.target desc
+order by targets.target desc, targets.attempts > 0, targets.next_attempt_at, runs.sequence
 limit :first
 """)
 
@@ -72,10 +75,13 @@ returning true
 _BURY = text("""
 update export_targets
 set status = 'DEAD', next_attempt_at = null, held_until = null, held_by = null, progress = null,
-    finished_at = :now, reason = 'INVALID',
-    error = 'this version of the service cannot read how the run is to be written'
+    finished_at = :now, reason = :reason, error = :error
 where run_id = :run_id and target = :target
 """)
+_UNREADABLE = {
+    "reason": "INVALID",
+    "error": "this version of the service cannot read how the run is to be written",
+}
 
 _RENEW = """
 update export_targets
@@ -143,12 +149,17 @@ async def claim(engine: AsyncEngine, due: DueTarget, now: datetime, holder: str)
         try:
             [run] = await runs_of(connection, [due.run_id])
             target = next(one for one in run.targets if one.kind is due.kind)
-            return Claim(run, target, await _destination(connection, run.destination_id))
+            stored = await _destination(connection, run.destination_id)
         except msgspec.ValidationError as error:
             # Of a newer version of the service, say: nobody here can write it.
             log.warning("export.dead", run=str(due.run_id), reason="INVALID", error=str(error))
-            await connection.execute(_BURY, bound)
+            await connection.execute(_BURY, bound | _UNREADABLE)
             return None
+        if not is_same_place(target.place, stored.destination.place(due.kind)):
+            # It was in somebody's hands when the destination was saved with another backup.
+            await connection.execute(_BURY, bound | BACKUP_REMOVED)
+            return None
+        return Claim(run, target, stored)
 
 
 async def renew(

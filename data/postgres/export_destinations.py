@@ -14,13 +14,13 @@ from sqlalchemy import Row, Select, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from data.exports.checking import DestinationInvalid, Occupied, first_overlap
-from data.exports.destination import REALTIME, Destination, Place, TargetKind
+from data.exports.checking import DestinationInvalid, Occupied, first_overlap, is_same_place
+from data.exports.destination import REALTIME, Destination, TargetKind
 from data.exports.hooks import hook_hash
 from data.exports.records import Pause, StoredDestination
 from data.exports.schedule import next_run
 from data.postgres.engine import ledger_errors
-from data.postgres.export_pauses import PAUSES, give_up, make_due_again
+from data.postgres.export_pauses import BACKUP_REMOVED, PAUSES, give_up, make_due_again
 from data.postgres.tables import export_destinations
 
 # One saves at a time, so that no two destinations come to the same place.
@@ -169,6 +169,8 @@ async def save_destination(
     taken, or where it would leave the place that its runs are in.
     """
     await connection.execute(_LOCK)
+    # Nobody plans its first run or deletes it between the look at it and the change.
+    await connection.execute(_locking(destination.destination_id))
     everybody = (await connection.execute(_everybody())).all()
     row = next((one for one in everybody if one.destination_id == destination.destination_id), None)
     occupied = [Occupied.of(place) for place in destination.places.values()]
@@ -202,7 +204,7 @@ async def save_destination(
         values["version"] = export_destinations.c.version + 1
         await connection.execute(_change(destination.destination_id).values(values))
         await _go_on(connection, row, now)
-        if before.backup is not None and not _is_same(before.backup, destination.backup):
+        if before.backup is not None and not is_same_place(before.backup, destination.backup):
             await _drop_backup(connection, destination, now)
     return await _stored(connection, destination.destination_id)
 
@@ -272,13 +274,18 @@ async def _drop_backup(
     if destination.backup is None:
         values["backup_secret"] = None
     await connection.execute(_change(destination_id).values(values))
-    why = "BACKUP_REMOVED", "the bucket is not the destination's backup any more"
+    why = BACKUP_REMOVED["reason"], BACKUP_REMOVED["error"]
     await give_up(connection, destination_id, [TargetKind.BACKUP], why, now)
 
 
 async def _stored(connection: AsyncConnection, destination_id: UUID) -> StoredDestination:
     statement = stored_destinations().where(export_destinations.c.destination_id == destination_id)
     return destination_of((await connection.execute(statement)).one())
+
+
+def _locking(destination_id: UUID) -> Select[Any]:
+    column = export_destinations.c.destination_id
+    return select(column).where(column == destination_id).with_for_update(key_share=True)
 
 
 def _everybody() -> Select[Any]:
@@ -316,16 +323,12 @@ def _whose(destination: Destination, row: Row[Any]) -> str:
 def _require_same_chain(before: Destination, after: Destination, runs: int) -> None:
     if before.site_id != after.site_id:
         raise DestinationInvalid("siteId", "a destination keeps its site: make a new one")
-    if runs and Occupied.of(before.client) != Occupied.of(after.client):
+    if runs and not is_same_place(before.client, after.client):
         raise DestinationInvalid(
             "prefix",
             "its runs are in another place, and a chain of runs stays together: make a new"
             " destination, which exports everything again",
         )
-
-
-def _is_same(before: Place, after: Place | None) -> bool:
-    return after is not None and Occupied.of(before) == Occupied.of(after)
 
 
 def _places(occupied: Sequence[Occupied]) -> list[list[str]]:

@@ -20,6 +20,12 @@ PAUSES = {
     TargetKind.BACKUP: ("backup_paused_at", "backup_paused_reason"),
 }
 
+# What is said of what was for a backup bucket that is not there any more.
+BACKUP_REMOVED = {
+    "reason": "BACKUP_REMOVED",
+    "error": "the bucket is not the destination's backup any more",
+}
+
 _DUE_AGAIN = text("""
 update export_targets
 set next_attempt_at = :now, attempts = 0
@@ -37,6 +43,8 @@ select
         select count(*)
         from export_targets join export_destinations as alive using (destination_id)
         where status <> 'SUCCEEDED' and status = 'DEAD' and alive.deleted_at is null
+            -- Nobody can have that tried again.
+            and reason is distinct from 'BACKUP_REMOVED'
     ) as dead
 from export_destinations
 where deleted_at is null

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from data.exports.checking import is_same_place
 from data.exports.destination import REALTIME, Destination, TargetKind
 from data.exports.records import (
     OPEN,
@@ -192,7 +193,9 @@ async def retry_run(connection: AsyncConnection, run_id: UUID, now: datetime) ->
     kinds = [
         target.kind
         for target in run.targets
-        if target.status in wanted and stored.destination.place(target.kind) is not None
+        if target.status in wanted
+        # What was for a backup that lies elsewhere by now, or nowhere, stays as it is.
+        and is_same_place(target.place, stored.destination.place(target.kind))
     ]
     if not kinds:
         raise NothingToRetry(f"run {run_id} has nothing that failed")

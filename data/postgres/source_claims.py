@@ -26,34 +26,48 @@ from data.sources.source import Source
 HOLD = timedelta(seconds=15)
 
 _DUE = """
-select source_key, failures > 0 as is_failing
-from source_states join sources using (source_key)
-where next_attempt_at <= $1
-    and (held_until is null or held_until <= clock_timestamp())
-    and coalesce((definition->>'enabled')::boolean, true)
-order by next_attempt_at, source_key
-limit $2
+with due as (
+    select source_key, failures > 0 as is_failing, next_attempt_at
+    from source_states join sources using (source_key)
+    where next_attempt_at <= $1
+        and source_key <> all($2::text[])
+        and (held_until is null or held_until <= clock_timestamp())
+        and coalesce((definition->>'enabled')::boolean, true)
+)
+(select * from due where not is_failing order by next_attempt_at, source_key limit $3)
+union all
+(select * from due where is_failing order by next_attempt_at, source_key limit $4)
 """
 
+# Nobody waits for a row that is being written, which may take as long as a large set does: what is
+# held is under way, and whoever has another one in hand is about to begin a refresh, or have it due.
 _MAKE_DUE = """
 with named as (
-    select
-        source_key, refresh_id, coalesce(held_until > clock_timestamp(), false) as is_held,
-        failures > 0 as is_failing
+    select source_key, refresh_id, held_until is not null as is_held, failures > 0 as is_failing
     from source_states join sources using (source_key)
     where ($1::text[] is null or source_key = any($1))
         and coalesce((definition->>'enabled')::boolean, true)
-    order by source_key
-    for update of source_states
+), free as (
+    select
+        source_key, refresh_id, coalesce(held_until > clock_timestamp(), false) as is_held
+    from source_states
+    where source_key in (select source_key from named)
+    for update skip locked
 ), moved as (
     update source_states set next_attempt_at = least(next_attempt_at, $2)
-    from named
-    where source_states.source_key = named.source_key and not named.is_held
+    from free
+    where source_states.source_key = free.source_key and not free.is_held
+), found as (
+    select
+        source_key, is_failing,
+        coalesce(free.is_held, named.is_held) as is_held,
+        coalesce(free.refresh_id, named.refresh_id) as refresh_id
+    from named left join free using (source_key)
 )
 select
     source_key, is_held, is_failing,
     refresh_id + case when is_held then 0 else 1 end as refresh_id
-from named
+from found
 order by source_key
 """
 
@@ -159,10 +173,26 @@ class Awaited(Due):
     is_held: bool
 
 
-async def due_sources(engine: AsyncEngine, now: datetime, *, limit: int) -> list[Due]:
-    """The sources that are due and not held, those that are due longest first."""
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many sources may be taken up: of those that did well the last time, and of the others.
+
+    `taken` are the keys of those that are in hand already.
+    """
+
+    well: int
+    failing: int
+    taken: Sequence[str] = ()
+
+
+async def due_sources(engine: AsyncEngine, now: datetime, room: Room) -> list[Due]:
+    """Sources that are due and not held: those that did well, and then those that failed.
+
+    Of each those that are due longest first, as far as there is room for them.
+    """
+    wanted = (list(room.taken), room.well, room.failing)
     async with driver_connection(engine) as connection:
-        rows = await connection.fetch(_DUE, now, limit)
+        rows = await connection.fetch(_DUE, now, *wanted)
     return [Due(row["source_key"], row["is_failing"]) for row in rows]
 
 

@@ -32,7 +32,8 @@ _MANY = 10_000
 # A source that asks to be left alone for longer is asked again all the same.
 _LONGEST_REST = timedelta(days=7)
 
-_VERSION = "select version from sources where source_key = $1 for key share"
+# Waits for a change of the definition that is being saved, and has the next one wait.
+_VERSION = "select version from sources where source_key = $1 for share"
 _STATE = "select * from source_states where source_key = $1 for update"
 # As two lists: of a row for each record the garbage collector would make long pauses.
 _KNOWN = """

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, Select, delete, func, select, text, update
+from sqlalchemy import BigInteger, Row, Select, cast, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -153,7 +153,10 @@ async def _add(
             set_=values | {"version": sources.c.version + 1, "updated_at": now},
         )
     )
-    state = insert(source_states).values(source_key=key, next_attempt_at=now)
+    # Beyond the numbers of a source of this key that was deleted: what somebody still fetches for
+    # that one is none of this one.
+    begun = cast(func.date_part("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
+    state = insert(source_states).values(source_key=key, refresh_id=begun, next_attempt_at=now)
     await connection.execute(state.on_conflict_do_nothing())
 
 

@@ -21,13 +21,16 @@ from data.postgres.engine import LedgerRefused
 from data.redis.client import RedisRefused, RedisUnavailable
 from data.redis.durability import Durability, durability_of
 from data.redis.entries import decode_entry
-from data.redis.held import MOST_BYTES, Held
+from data.redis.held import MOST_BYTES, Held, HeldEntry
 from data.redis.queue import Queue, QueueState, show_state
 from telemetry.queue_metrics import QueueMetrics
 
 log = structlog.get_logger()
 
+# Far less than Redis takes in the time that it has for an answer: what it was too slow to confirm is
+# given once more, and stands in its memory twice.
 _REAPPEND_ENTRIES = 200
+_REAPPEND_BYTES = 1024 * 1024
 _HAND_OVER_ENTRIES = 100
 
 
@@ -114,13 +117,13 @@ class QueueWatch:
     async def _give_again(self) -> None:
         """Queue anew what the stream does not have. What a worker had taken out comes twice."""
         count = len(self._lost)
-        while some := self._lost[:_REAPPEND_ENTRIES]:
-            entries = [self.held.get(entry_id) for entry_id in some]
+        while entries := self._next_lost():
+            some = self._lost[: len(entries)]
             token, given = await self.queue.append(
                 [(one.events, one.content) for one in entries], is_bounded=False
             )
             self.held.token = self.held.token or token
-            del self._lost[: len(some)]
+            del self._lost[: len(entries)]
             for old, new, entry in zip(some, given, entries, strict=True):
                 self.held.forget(old)
                 if new is not None:
@@ -133,6 +136,17 @@ class QueueWatch:
             # Nobody could give these again.
             bare_events=self.held.bare_events,
         )
+
+    def _next_lost(self) -> list[HeldEntry]:
+        """The first of what is to be queued anew, as much as is queued at a time."""
+        entries, size = list[HeldEntry](), 0
+        for entry_id in self._lost[:_REAPPEND_ENTRIES]:
+            entry = self.held.get(entry_id)
+            size += len(entry.content)
+            if entries and size > _REAPPEND_BYTES:
+                break
+            entries.append(entry)
+        return entries
 
     async def hand_over(self, reason: str) -> None:
         """Let another store take what is held; what it does not take stays.

@@ -65,8 +65,10 @@ RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
-# The drops; the site, or nothing for all of them, the mark of this drop, and milliseconds.
+# The drops; the site, or nothing for all of them, the mark of this drop, and milliseconds. Gives the
+# mark of the drop before, if any is known.
 MARK = """
+local before = redis.call('HGET', KEYS[1], 'last')
 if ARGV[1] == '' then
     redis.call('DEL', KEYS[1])
     redis.call('HSET', KEYS[1], 'all', ARGV[2], 'last', ARGV[2])
@@ -77,6 +79,7 @@ else
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], 'last', ARGV[2])
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return before
 """
 
 # The index of a site; what the keys of its entries begin with, and how many to drop at the most.

@@ -180,9 +180,13 @@ class RedisResults:
     async def _mark(self, site_id: str | None) -> bool:
         mark = token_hex(8).encode()
         site = "" if site_id is None else _site(site_id)
-        if await self._run(MARK, [((self._key("drops"),), (site, mark, _MILLISECONDS))]) is None:
+        answers = await self._run(MARK, [((self._key("drops"),), (site, mark, _MILLISECONDS))])
+        if answers is None:
             return False
-        # Our own drop is no news to us.
+        # Our own drop is no news to us. One just before it is: its mark is seen here for the last
+        # time.
+        if answers[0] is not None:
+            self._hear(answers[0])
         self._last = mark
         return True
 

@@ -24,7 +24,7 @@ from data.s3.clients import Pace, s3_client
 from data.s3.connections import CheckedSession
 from data.s3.failures import BucketFailed, Reason
 from data.s3.places import BucketPlace
-from data.s3.words import in_words
+from data.s3.words import in_words, too_slow
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -79,10 +79,13 @@ class Sending:
 class Bucket:
     """An open bucket; all of it raises `BucketFailed`."""
 
-    def __init__(self, place: BucketPlace, client: S3Client, threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, place: BucketPlace, client: S3Client, threads: ThreadPoolExecutor, seconds: float
+    ) -> None:
         self.place = place
         self._client = client
         self._threads = threads
+        self._seconds = seconds
         self._name = place.bucket
 
     async def put(self, sending: Sending) -> None:
@@ -311,8 +314,14 @@ class Bucket:
         )
 
     async def _run(self, work: Callable[[], Result], name: str) -> Result:
+        limit = asyncio.timeout(self._seconds)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            async with limit:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise too_slow(self.place, self._seconds) from None
         except _ERRORS as error:
             # Not chained: the library's errors hold requests, and those hold signatures.
             raise in_words(error, self.place, name) from None
@@ -337,8 +346,8 @@ async def open_bucket(
     threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="bucket")
     try:
         client = await asyncio.to_thread(s3_client, place, sending, pace)
-        yield Bucket(place, client, threads)
+        yield Bucket(place, client, threads, pace.whole)
     finally:
         sending.close()
-        # A request that hangs is not waited for.
+        # A request that hangs is not waited for: its connection was just cut.
         threads.shutdown(wait=False, cancel_futures=True)

@@ -25,11 +25,15 @@ _ROLE_SECONDS = 3600
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds for a connection and between two bytes of an answer; tries of one request."""
+    """Seconds for a connection and between two bytes of an answer; tries of one request.
+
+    `whole` is for a request with all of its tries: who answers a byte now and then holds nobody up.
+    """
 
     connect: float = 10.0
     read: float = 60.0
     attempts: int = 3
+    whole: float = 600.0
 
 
 def s3_client(place: BucketPlace, sending: CheckedSession, pace: Pace) -> S3Client:

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
+from functools import partial
+from threading import Lock
+from typing import Any
+from weakref import WeakSet
 
 from botocore.awsrequest import (
     AWSHTTPConnection,
@@ -28,6 +33,29 @@ from data.outbound.addresses import AddressRefused, HostUnknown, require_public
 from data.outbound.failures import OutboundFailed
 
 
+class _Made:
+    """The connections of a session. Those that are in use are nowhere else to be found."""
+
+    def __init__(self) -> None:
+        self._known: WeakSet[HTTPConnection] = WeakSet()
+        self._lock = Lock()
+
+    def add(self, connection: HTTPConnection) -> None:
+        """Note one, in whatever thread it is made."""
+        with self._lock:
+            self._known.add(connection)
+
+    def cut(self) -> None:
+        """End whatever waits for the other side."""
+        with self._lock:
+            sockets = [connection.sock for connection in self._known]
+        for one in sockets:
+            # Not by TLS, which would have to be taken from the thread that reads.
+            if one is not None:
+                with suppress(OSError):
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)
+
+
 class CheckedSession(URLLib3Session):
     """What sends the library's requests; to public addresses only, unless others are allowed.
 
@@ -40,9 +68,10 @@ class CheckedSession(URLLib3Session):
             timeout=seconds,  # type: ignore[arg-type]  # for connecting and for reading
             max_pool_connections=most,
         )
-        if not allow_private:
-            pools = {"http": _CheckedPool, "https": _CheckedTlsPool}
-            self._manager.pool_classes_by_scheme = pools  # type: ignore[attr-defined]
+        plain, tls = (_AnyPool, _AnyTlsPool) if allow_private else (_CheckedPool, _CheckedTlsPool)
+        self._made = _Made()
+        pools = {"http": partial(plain, made=self._made), "https": partial(tls, made=self._made)}
+        self._manager.pool_classes_by_scheme = pools  # type: ignore[attr-defined]
         self._is_closed = False
 
     def send(self, request: AWSRequest | AWSPreparedRequest) -> AWSResponse:
@@ -64,8 +93,9 @@ class CheckedSession(URLLib3Session):
         return context
 
     def close(self) -> None:
-        """Send nothing any more."""
+        """Send nothing any more, and wait for nothing: threads that do come to their end."""
         self._is_closed = True
+        self._made.cut()
         super().close()
 
 
@@ -98,11 +128,32 @@ class _CheckedTlsConnection(AWSHTTPSConnection):
         return _connected(self)
 
 
-class _CheckedPool(AWSHTTPConnectionPool):
+class _Noting:
+    """A pool that notes its connections."""
+
+    def __init__(self, *given: Any, made: _Made, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._made = made
+
+    def _new_conn(self) -> HTTPConnection:
+        connection: HTTPConnection = super()._new_conn()  # type: ignore[misc]
+        self._made.add(connection)
+        return connection
+
+
+class _AnyPool(_Noting, AWSHTTPConnectionPool):
+    pass
+
+
+class _AnyTlsPool(_Noting, AWSHTTPSConnectionPool):  # type: ignore[misc]
+    pass
+
+
+class _CheckedPool(_Noting, AWSHTTPConnectionPool):
     ConnectionCls = _CheckedConnection
 
 
-class _CheckedTlsPool(AWSHTTPSConnectionPool):
+class _CheckedTlsPool(_Noting, AWSHTTPSConnectionPool):  # type: ignore[misc]
     ConnectionCls = _CheckedTlsConnection
 
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from botocore.utils import is_valid_endpoint_url, is_valid_ipv6_endpoint_url
+
 from data.s3.sessions import plain_session
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -101,6 +103,10 @@ def require_endpoint(url: str) -> None:
         raise PlaceInvalid("the endpoint must not have credentials in it")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise PlaceInvalid("the endpoint is scheme, host and port, with nothing behind them")
+    if not (is_valid_endpoint_url(url) or is_valid_ipv6_endpoint_url(url)):
+        raise PlaceInvalid(
+            "the host of the endpoint is an address or a name of letters, digits, dots and -"
+        )
 
 
 def _is_address(name: str) -> bool:

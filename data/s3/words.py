@@ -70,6 +70,10 @@ _PERMISSIONS = {
 _OF_THE_BUCKET = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads"})
 _CODE = re.compile(r"[A-Za-z0-9.]{1,60}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
+# Objects of exports, whatever their prefix is made of.
+_IN_FOLDER = re.compile(
+    r"(?:(?P<prefix>.*)/)?(?:(?:events|manifests|metering)/day=[^/]*/[^/]*|\.footfall-[^/]*)"
+)
 
 
 def in_words(error: Exception, place: BucketPlace, name: str = "") -> BucketFailed:
@@ -83,6 +87,13 @@ def in_words(error: Exception, place: BucketPlace, name: str = "") -> BucketFail
     if isinstance(error, OutboundFailed):
         return BucketFailed(Reason.UNREACHABLE, _hint_of_region(str(error), place))
     return _of_connection(error, place)
+
+
+def too_slow(place: BucketPlace, seconds: float) -> BucketFailed:
+    """What is said of a service that answers, but never to the end."""
+    return BucketFailed(
+        Reason.BROKE_OFF, f"a request to {_where(place)} had not ended after {seconds:g} s"
+    )
 
 
 def _of_connection(error: Exception, place: BucketPlace) -> BucketFailed:
@@ -161,8 +172,8 @@ def _missing_permission(operation: str, place: BucketPlace, name: str) -> str:
 
 def _folder_of(name: str) -> str:
     """The prefix of a destination: what stands before the folders of an export."""
-    before = re.split(r"(?:^|/)(?:events|manifests|metering|\.footfall)", name, maxsplit=1)[0]
-    return f"{before}/" if before and before != name else ""
+    found = _IN_FOLDER.fullmatch(name)
+    return f"{found['prefix']}/" if found and found["prefix"] else ""
 
 
 def _wrong_region(error: library.ClientError, place: BucketPlace) -> str:
@@ -181,7 +192,8 @@ def _of_role(error: library.ClientError, place: BucketPlace) -> BucketFailed:
     if reason in (Reason.WRONG_KEY, Reason.WRONG_SECRET):
         return BucketFailed(
             reason,
-            "this service's own key for assuming roles is not valid: whoever runs it must renew it",
+            "the key by which the role is assumed is not valid: enter it again or, where it is this"
+            " service's own, have whoever runs it renew that",
         )
     if _status(error) >= 500 or _is_throttling(_code(error)):
         return BucketFailed(Reason.BUSY, f"roles cannot be assumed now ({_told(error)})")

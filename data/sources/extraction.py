@@ -84,11 +84,17 @@ def at_pointer(text: JsonText, pointer: str) -> JsonText | None:
 
 
 def text_at(text: JsonText, pointer: str) -> str | None:
-    """The text or number at a JSON Pointer as text; None where there is none of either."""
+    """The text or number at a JSON Pointer as text; None where there is nothing, null or a boolean.
+
+    Raises `NotAsExpected` where there is an object or a list that holds something.
+    """
     found = at_pointer(text, pointer)
     if found is None:
         return None
     value = parsed(found)
+    if isinstance(value, dict | list) and value:
+        what = "an object" if isinstance(value, dict) else "a list"
+        raise NotAsExpected(f"what is at {pointer!r} is {what}, not a text or a number")
     if isinstance(value, str):
         return value or None
     if isinstance(value, int | msgspec.Raw) and not isinstance(value, bool):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from data.exports.records import (
     Trigger,
 )
 from data.postgres.engine import Engine
+from data.postgres.export_destinations import destination_by_id
 from data.postgres.export_runs import runs_by_ids
 from resolvers.errors import BadUserInput, NotFound
 from resolvers.export_changes import By, ExportPaused, Range, begin_run
@@ -140,7 +142,7 @@ async def _follow(
     async with AsyncExitStack() as stack:
         while True:
             found = await _run(engine, begun.run_id)
-            if _is_over(found, utc_now()):
+            if _is_over(found, await _resting(engine, found), utc_now()):
                 return found
             _show(found, advance)
             waited = monotonic() - asked
@@ -159,12 +161,20 @@ async def _run(engine: Engine, run_id: UUID) -> StoredRun:
     return found
 
 
-def _is_over(found: StoredRun, now: datetime) -> bool:
-    return all(_has_ended(target, now) for target in found.targets)
+async def _resting(engine: Engine, found: StoredRun) -> Collection[TargetKind]:
+    """The buckets that nobody writes into until somebody lets them go on."""
+    stored = await destination_by_id(engine, found.destination_id)
+    return () if stored is None else stored.pauses.keys()
 
 
-def _has_ended(target: StoredTarget, now: datetime) -> bool:
+def _is_over(found: StoredRun, resting: Collection[TargetKind], now: datetime) -> bool:
+    return all(_has_ended(target, now, rests=target.kind in resting) for target in found.targets)
+
+
+def _has_ended(target: StoredTarget, now: datetime, *, rests: bool) -> bool:
     if target.status in (RunStatus.SUCCEEDED, RunStatus.DEAD):
+        return True
+    if rests and not target.is_held:
         return True
     if target.status is not RunStatus.FAILED:
         return False
@@ -213,6 +223,11 @@ def _problem_of(found: StoredRun) -> str | None:
         if target.status is RunStatus.SUCCEEDED:
             continue
         whose = _WHOSE[target.kind]
+        if target.error is None:
+            return (
+                f"the run waits for {whose} {target.place.bucket}, which is paused: let the"
+                " destination go on by setExportPaused"
+            )
         said = f"the run did not reach {whose} {target.place.bucket} ({target.error})"
         if target.status is RunStatus.DEAD:
             return f"{said} and is given up: mend that, then call retryExport for {found.run_id}"

@@ -294,6 +294,21 @@ async def test_what_took_off_before_an_event_does_not_answer_those_who_know_of_i
     assert await second == ("a@2", MISS)
 
 
+async def test_while_nobody_knows_what_has_changed_one_more_computation_is_for_all_who_wait(
+    scene: Scene,
+) -> None:
+    unknown = 2**62
+    scene.store.gate.clear()
+    asking = [asyncio.create_task(scene.ask(version=unknown)) for _ in range(50)]
+    await scene.is_begun(1)
+    scene.results.patience = 60
+
+    scene.store.gate.set()
+
+    assert set(await asyncio.gather(*asking)) == {("a@1", MISS)}
+    assert len(scene.store.begun) <= 2
+
+
 async def test_who_stops_waiting_does_not_stop_the_others(scene: Scene) -> None:
     scene.store.gate.clear()
     one, other = asyncio.create_task(scene.ask()), asyncio.create_task(scene.ask())

@@ -378,6 +378,45 @@ async def test_sources_that_hang_do_not_hold_up_those_that_do_not(place: Place) 
         assert len(await refresher.refresh(None, seconds=SECONDS)) == 3
 
 
+async def test_many_sources_that_hang_leave_room_for_those_that_do_not(place: Place) -> None:
+    keys = [f"hangs-{number}" for number in range(250)]
+    url = place.server.url("/hangs")
+    async with transaction(place.engine) as connection:
+        for key in keys:
+            await save_source(connection, Source(key=key, url=url), now(), is_declared=False)
+    await place.rows("update source_states set failures = 1")
+    place.server.at("/hangs", answers.Gated(items("a")))
+    async with place.refresher() as refresher:
+        # Nothing of theirs ends in the meantime.
+        assert await refresher.begin_due(now()) == 200
+        assert await refresher.begin_due(now()) == 0
+        await place.save("well", items("a"))
+        assert await refresher.begin_due(now()) == 1
+        await place.until("well", lambda it: it.state.records == 1)
+
+
+async def test_what_the_ledger_refuses_and_what_secrets_lack_is_told_without_their_words(
+    place: Place,
+) -> None:
+    NamedSecrets(place.home).set("token", "geheim")
+    (place.home / "named-secrets.json").write_text("{")
+    await place.save("prices", items("a"), headers=(Header("X-Token", secret="token"),))
+    await place.save("odd", items("a"))
+    await place.rows(
+        "alter table source_records add constraint odd check (source_key <> 'odd' or seen_at is null)"
+    )
+    async with place.refresher() as refresher:
+        await refresher.refresh(None, seconds=SECONDS)
+
+    log = "the log of the service says why"
+    assert await place.audits("prices") == [
+        ("FAILURE", f"the secrets of its headers cannot be read now; {log}")
+    ]
+    assert await place.audits("odd") == [
+        ("FAILURE", f"the ledger does not take what the source sent; {log}")
+    ]
+
+
 async def test_progress_shows_while_pages_come_in(place: Place) -> None:
     paged = answers.Paged([{"id": n} for n in range(4)], 2, "link")
     gated = answers.Gated(paged)

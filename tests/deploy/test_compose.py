@@ -108,11 +108,26 @@ def test_every_setting_of_the_service_exists_and_has_a_value_that_it_takes(
 def test_only_nginx_can_be_reached_from_outside(files: tuple[str, ...]) -> None:
     found = composition(files)
     assert found["networks"]["internal"]["internal"] is True
+    beside = {"nginx": ["outside"], "api": ["outgoing"]}
     for name, service in found["services"].items():
         assert ("ports" in service) == (name == "nginx")
-        assert service["networks"] == (
-            ["internal", "outside"] if name == "nginx" else ["internal"]
-        ), name
+        assert service["networks"] == ["internal", *beside.get(name, [])], name
+
+
+@both
+def test_the_api_has_a_way_out_to_sources_buckets_and_webhooks(files: tuple[str, ...]) -> None:
+    found = composition(files)
+    ways = [found["networks"][name] for name in found["services"]["api"]["networks"]]
+    assert any(not way.get("internal") for way in ways)
+
+
+def test_exports_can_be_tried_on_the_s3_server_and_production_calls_nothing_private() -> None:
+    plain, production = (environment(services(one)["api"]) for one in (PLAIN, PRODUCTION))
+    assert plain["S3_ENDPOINT_URL"] == "http://s3:9000"
+    assert ":9000" in (ROOT / "deploy/s3/start").read_text(encoding="utf-8")
+    assert plain["OUTBOUND_ALLOW_PRIVATE"] == "true"
+    assert production["S3_ENDPOINT_URL"] == ""
+    assert production["OUTBOUND_ALLOW_PRIVATE"] == "false"
 
 
 def test_the_plain_variant_listens_on_this_machine_only() -> None:

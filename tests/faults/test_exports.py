@@ -38,7 +38,7 @@ from tests.fixtures.source_server import SourceServer
 from tests.fixtures.webhooks import is_signed
 
 IS_LONG = bool(os.environ.get("FOOTFALL_LONG_FAULTS"))
-SECONDS = 900 if IS_LONG else 180
+SECONDS = 900 if IS_LONG else 300
 RUNS = 30
 KILLS = 30 if IS_LONG else 5
 BACKUP = "their-backup"

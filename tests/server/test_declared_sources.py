@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from data.postgres.sources import all_sources
 from data.sources.declared import DeclarationInvalid
+from server.resources import open_resources
+from server.settings import Settings
 from tests.fixtures.app import App, open_app
 from tests.fixtures.ledger import Database
 from tests.fixtures.source_answers import Items
@@ -110,6 +114,23 @@ async def test_a_source_of_the_api_becomes_that_of_the_file(
         found = await sources(app)
 
     assert (found["prices"]["isDeclared"], found["prices"]["refreshSeconds"]) == (True, 86_400)
+
+
+async def test_a_command_that_does_the_work_of_a_service_leaves_declared_sources_alone(
+    database: Database, tmp_path: Path, source_server: SourceServer
+) -> None:
+    file = declare(tmp_path, table("prices", source_server.url("/p")))
+    async with open_app(database, tmp_path / "home", sources_file=file) as app:
+        before = await sources(app)
+
+    # As `footfall export` does where no service runs, in a shell without SOURCES_FILE.
+    url = database.url("postgres")
+    settings = Settings(_env_file=None, footfall_home=tmp_path / "home", database_url=url)
+    async with open_resources(settings) as (resources, _):
+        [after] = await all_sources(resources.ledger.writer, datetime.now(UTC))
+
+    assert before["prices"]["isDeclared"]
+    assert (after.is_declared, after.source.enabled) == (True, True)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tests.fixtures.vault import VaultServer
 from tests.server.cli.commands import ended
 
 GOOD = "postgresql://footfall:k3-Xw9_vQ7@db.internal:5432/footfall"
+DEVELOPMENT_VAULT = {"vault_addr": "http://127.0.0.1:8200"}
 
 
 def problems(home: Path, **settings: Any) -> list[str]:
@@ -37,6 +38,7 @@ def problems(home: Path, **settings: Any) -> list[str]:
         {"redis_url": "unix:///run/redis.sock"},
         {"redis_url": "rediss://:k3-Xw9_vQ7@cache.internal/0"},
         {"cors_origins": "https://dash.example"},
+        {"vault_addr": "http://127.0.0.1:8200", "vault_token": "hvs.CAESIJ7k3Xw9vQ7"},
     ],
 )
 def test_what_is_nobodys_guess_starts(tmp_path: Path, settings: dict[str, Any]) -> None:
@@ -72,6 +74,8 @@ def test_a_certificate_does_instead_of_a_password(tmp_path: Path) -> None:
         ({"redis_url": "redis://:foobared@cache:6379/0"}, "REDIS_URL has a password that"),
         ({"redis_url": "redis://:p%61ssword@cache:6379/0"}, "REDIS_URL has a password that"),
         ({"cors_origins": "https://a.example,*"}, "CORS_ORIGINS lets every page"),
+        (DEVELOPMENT_VAULT | {"vault_token": "root"}, "VAULT_TOKEN is one that"),
+        (DEVELOPMENT_VAULT | {"vault_token": "dev-only-token"}, "VAULT_TOKEN is one that"),
     ],
 )
 def test_what_others_know_does_not(tmp_path: Path, settings: dict[str, Any], words: str) -> None:

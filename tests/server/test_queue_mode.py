@@ -1,6 +1,7 @@
 """Queue mode as clients and operators see it: receipts, health, `system` and dead letters."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from data.drain import Worker
+from data.postgres.admin_log import LogQuery, log_page
 from data.postgres.append import append
 from data.postgres.keys import Scope
+from data.redis.dead_letters import oldest_letter_ids
 from data.redis.queue_store import QueueUnusable
 from server.settings import Environment, InvalidSettings, load_settings
 from tests.data.redis.queueing import SOON
@@ -223,6 +226,32 @@ async def test_dead_letters_of_a_redis_that_is_away_cannot_be_reached(
         refusal = await app.refusal("mutation { replayDeadLetters }")
 
     assert (refusal["code"], refusal["part"]) == ("UNAVAILABLE", "queue")
+
+
+async def test_what_redis_may_do_without_saying_so_stands_in_the_admin_log(
+    database: Database, tmp_path: Path, durable_redis: RedisServer
+) -> None:
+    delete = "mutation ($ids: [ID!]!) { deleteDeadLetters(ids: $ids) }"
+    async with queueing(database, tmp_path, durable_redis) as app:
+        queue = app.resources.queue
+        assert queue
+        await queue.append([(7, b"\xffnothing")])
+        async with drained_by_a_worker(app):
+            pass
+        ids, refusals = await oldest_letter_ids(queue, 1), []
+        async with asyncio.timeout(SOON):
+            # It reads what was sent to it when it goes on, unless it was known to be away already.
+            while (await queue.state()).dead_letters:
+                durable_redis.freeze()
+                refusals.append(await app.refusal(delete, {"ids": ids}))
+                durable_redis.thaw()
+                await asyncio.sleep(0.1)
+                await queue.redis.until_available()
+        entries = await log_page(app.resources.ledger.writer, LogQuery(first=10))
+
+    assert {(one["code"], one["part"]) for one in refusals} == {("UNAVAILABLE", "queue")}
+    assert entries[0].action == "dead_letters.deleted"
+    assert json.loads(entries[0].details) == {"ids": ids, "outcome": "unknown"}
 
 
 def test_the_queue_needs_a_redis(monkeypatch: pytest.MonkeyPatch) -> None:

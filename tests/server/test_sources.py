@@ -256,6 +256,26 @@ async def test_with_wait_an_answer_comes_before_the_request_would_time_out(
     assert [audit["source"]["key"] for audit in done["audits"]] == ["quick"]
 
 
+async def test_those_that_wait_for_their_turn_are_told_as_running_too(
+    database: Database, tmp_path: Path, source_server: SourceServer
+) -> None:
+    gated = source_server.at("/slow", Gated(Items([{"id": 1}])))
+    # More than are fetched at a time.
+    keys = [f"slow-{number}" for number in range(6)]
+    options: dict[str, Any] = {"outbound_allow_private": True, "query_timeout_seconds": 3}
+    async with open_app(database, tmp_path / "home", **options) as app:
+        for key in keys:
+            await save(app, key, source_server.url("/slow"), timeoutSeconds=60)
+
+        begun = await refresh(app, *keys, wait=False)
+        waited = await refresh(app, *keys)
+        gated.gate.set()
+
+    assert (begun["running"], begun["audits"]) == (keys, [])
+    assert (waited["running"], waited["audits"]) == (keys, [])
+    assert None in [source["refresh"] for source in waited["sources"]]
+
+
 async def test_a_refresh_without_keys_is_of_all_that_are_switched_on(
     app: App, source_server: SourceServer
 ) -> None:

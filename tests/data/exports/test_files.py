@@ -28,8 +28,10 @@ from data.exports.layout import (
     Layout,
     Selection,
 )
+from data.exports.manifest import manifest_of
 from data.exports.orders import PrefixInvalid, RunOrder, checked_prefix
 from data.exports.source import Stack
+from data.exports.tally import Tally
 from data.queries import EVERYTHING, EventFilter, Field, PropertyFilter, StringFilter
 from tests.data.duckdb.examples import make_event
 from tests.data.exports.conftest import BEGUN, Exporter, proof_of
@@ -323,6 +325,13 @@ def test_names_sort_in_the_order_of_the_feed() -> None:
     assert manifests[0] == (
         "a/b/manifests/day=2026-03-05/0000000000000000001-00000000-0000-0000-0000-000000000063.json"
     )
+
+
+@pytest.mark.parametrize("prefix", ["", "manifests/day=1", "events/day=1", "a/manifests/day=b/c"])
+def test_the_files_of_a_manifest_are_found_whatever_its_prefix(prefix: str) -> None:
+    order = RunOrder(UUID(int=1), BEGUN, Selection("site", 0, 7), SMALL, prefix)
+    manifest = manifest_of(order, (), Tally(), BEGUN)
+    assert manifest.files_prefix == order.files_prefix
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Requests to a real server: where they may go, and what of them goes where."""
 
 import asyncio
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,30 @@ async def refusal(outbound: Outbound, url: str, **more: Any) -> OutboundFailed:
 
 def asked_with(asked: Asked) -> dict[str, str]:
     return {name: asked.headers[name] for name in PRIVATE if name in asked.headers}
+
+
+async def test_names_that_nobody_answers_for_take_no_threads_from_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, answered = socket.getaddrinfo, threading.Event()
+
+    def look_up(host: str, *more: Any, **options: Any) -> Any:
+        if host.endswith(".silent.test"):
+            answered.wait(120)
+        return found(host, *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        async with open_outbound(allow_private=True) as outbound:
+            urls = [f"http://{number}.silent.test/" for number in range(40)]
+            refused = await asyncio.gather(*(refusal(outbound, url, seconds=0.2) for url in urls))
+            # There are 32 of them at the most.
+            async with asyncio.timeout(30):
+                assert await asyncio.to_thread(len, "others") == 6
+    finally:
+        answered.set()
+
+    assert all("within 0.2 s" in str(one) for one in refused)
 
 
 async def test_a_private_address_is_not_even_connected_to(source_server: SourceServer) -> None:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.calendar import DateRange
@@ -14,7 +15,7 @@ from data.events import Event
 from data.postgres.actor_days import Effort, advance, refill
 from data.postgres.append import append
 from data.postgres.daily_users import DaysAsked, daily_users, view_state
-from data.postgres.engine import LedgerUnavailable
+from data.postgres.engine import WRITER, LedgerUnavailable, Login, open_engine
 from tests.fixtures.ledger import Database
 
 NOW = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
@@ -242,6 +243,28 @@ async def test_the_longest_ids_and_the_oldest_days_have_their_place(
     assert done
     assert done.is_complete
     assert await users(reader, "America/Los_Angeles") == {FIRST: 1}
+
+
+async def test_days_of_very_many_years_are_cut_without_falling_silent(
+    database: Database,
+) -> None:
+    silence = (("idle_in_transaction_session_timeout", "1s"),)
+    login = Login(make_url(database.url(WRITER)), WRITER, settings=silence)
+    async with open_engine(login) as impatient:
+        # Nobody has asked for the days of these clocks before.
+        for site_id, timezone in (("shop", "Pacific/Chatham"), ("blog", "Asia/Kathmandu")):
+            await make_site(impatient, site_id, timezone)
+            old = [datetime(year, 7, 1, tzinfo=UTC) for year in range(2, 2_000)]
+            await append(
+                impatient,
+                [Event(uuid4(), site_id, "view", at, NOW, user_id="ada") for at in old],
+                [],
+            )
+
+        done = await advance(impatient, AT_ONCE)
+
+    assert done
+    assert (done.added, done.is_complete) == (3_996, True)
 
 
 async def test_a_clock_that_nobody_knows_keeps_its_site_out_and_no_other(

@@ -195,7 +195,7 @@ async def test_a_target_is_held_by_one_until_its_time_is_over(exports: Exports) 
     assert shown.progress == RunProgress(1, 2, 3, 4)
 
     await exports.rows("update export_targets set held_until = clock_timestamp()")
-    assert await due(exports) == ["backup", "client"]
+    assert await due(exports) == ["client", "backup"]
     assert await due(exports, only_fresh=True) == ["backup"]
     second = await taken(exports, run, "another")
     assert (second.hold_id, second.target.attempts) == (2, 2)
@@ -224,3 +224,30 @@ async def test_a_failure_that_may_pass_is_due_at_its_time(exports: Exports) -> N
     assert await due(exports) == ["client"]
     found = await exports.run(run)
     assert (found.status, found.client.error) == (RunStatus.FAILED, "it is busy")
+
+
+async def test_what_piled_up_for_a_backup_holds_up_no_client(exports: Exports) -> None:
+    await exports.ingest(1)
+    resting = await exports.save(backup=exports.place("safe"))
+    piled = await exports.ask(resting)
+    other = await exports.save(name="Other", client=exports.place("other"))
+    failed = await exports.ask(other)
+    await exports.rows("update export_targets set status = 'SUCCEEDED' where target = 'client'")
+    exports.wait(hours=1)
+    tried = "status = 'FAILED', next_attempt_at = $1, attempts = 1"
+    await exports.rows(
+        f"update export_targets set {tried} where run_id = $2", exports.now(), failed.run_id
+    )
+    new = await exports.ask(await exports.save(name="Third", client=exports.place("third")))
+
+    async def due(*, only_fresh: bool) -> list[DueTarget]:
+        now = exports.now()
+        return await due_targets(exports.engine, now, 1, only_fresh=only_fresh, first=9)
+
+    waiting = [DueTarget(new.run_id, CLIENT), DueTarget(piled.run_id, BACKUP)]
+    assert await due(only_fresh=True) == waiting
+    assert await due(only_fresh=False) == [
+        waiting[0],
+        DueTarget(failed.run_id, CLIENT),
+        waiting[1],
+    ]

@@ -15,6 +15,7 @@ from data.postgres.source_claims import (
     Awaited,
     Claim,
     Due,
+    Room,
     Skipped,
     abandon,
     answers_of,
@@ -98,7 +99,7 @@ async def test_what_was_committed_is_not_committed_again(scene: Scene) -> None:
 async def test_an_attempt_that_nothing_came_of_is_audited_when_the_next_begins(
     scene: Scene,
 ) -> None:
-    await scene.claim()
+    first = await scene.claim()
     await scene.end_hold()
     scene.wait(60)
 
@@ -108,7 +109,10 @@ async def test_an_attempt_that_nothing_came_of_is_audited_when_the_next_begins(
     audits = await scene.rows(
         "select refresh_id, outcome, error is null, tries from source_audits order by audit_id"
     )
-    assert audits == [(1, "FAILURE", False, 0), (2, "SUCCESS", True, 1)]
+    assert audits == [
+        (first.refresh_id, "FAILURE", False, 0),
+        (second.refresh_id, "SUCCESS", True, 1),
+    ]
     # Nobody knows whether the source was to blame.
     assert (await scene.source()).state.failures == 0
 
@@ -124,7 +128,7 @@ async def test_a_claim_that_was_given_up_is_free_at_once(scene: Scene) -> None:
 async def test_a_source_that_is_not_due_is_not_to_be_had(scene: Scene) -> None:
     await scene.refresh(fetched({"a": 1}))
 
-    assert await due_sources(scene.engine, scene.now, limit=5) == []
+    assert await due_sources(scene.engine, scene.now, Room(5, 5)) == []
     assert await claim(scene.engine, "prices", scene.now, "test") is None
     assert await claim(scene.engine, "no such source", scene.now, "test") is None
 
@@ -137,8 +141,11 @@ async def test_sources_are_due_in_order_and_without_those_held_or_switched_off(
         scene.wait(1)
         await scene.save(msgspec.structs.replace(SOURCE, key=key, enabled=enabled))
 
-    assert await due_sources(scene.engine, scene.now, limit=5) == [Due("c", False), Due("b", False)]
-    assert await due_sources(scene.engine, scene.now, limit=1) == [Due("c", False)]
+    assert await due_sources(scene.engine, scene.now, Room(5, 5)) == [
+        Due("c", False),
+        Due("b", False),
+    ]
+    assert await due_sources(scene.engine, scene.now, Room(1, 1)) == [Due("c", False)]
     assert await claim(scene.engine, "off", scene.now, "test") is None
 
 
@@ -146,7 +153,7 @@ async def test_sources_that_failed_are_told_apart(scene: Scene) -> None:
     await scene.refresh(failed())
     scene.wait(60)
 
-    assert await due_sources(scene.engine, scene.now, limit=5) == [Due("prices", True)]
+    assert await due_sources(scene.engine, scene.now, Room(5, 5)) == [Due("prices", True)]
     (named,) = await make_due(scene.engine, None, scene.now)
     assert named.is_failing
 
@@ -188,7 +195,8 @@ async def test_requests_are_conditional_only_for_the_definition_that_they_were_t
 
 
 async def test_a_due_time_while_the_breaker_is_open_is_skipped_and_audited(scene: Scene) -> None:
-    await scene.refresh(failed())
+    first = await scene.claim()
+    await scene.write(first, failed())
     scene.wait(60)
 
     skipped = await claim(scene.engine, "prices", scene.now, "test")
@@ -202,7 +210,7 @@ async def test_a_due_time_while_the_breaker_is_open_is_skipped_and_audited(scene
         "select outcome, tries, started_at, refresh_id from source_audits where audit_id = $1",
         skipped.audit_id,
     )
-    assert audits == [("SKIPPED_BREAKER_OPEN", 0, scene.now, 2)]
+    assert audits == [("SKIPPED_BREAKER_OPEN", 0, scene.now, first.refresh_id + 1)]
 
 
 async def test_a_trial_shows_half_open_and_one_that_died_is_made_again(scene: Scene) -> None:
@@ -226,15 +234,63 @@ async def test_what_is_made_due_by_hand_is_due_at_once_unless_it_is_under_way(
 ) -> None:
     await scene.save(msgspec.structs.replace(SOURCE, key="other"))
     await scene.save(msgspec.structs.replace(SOURCE, key="off", enabled=False))
-    await scene.refresh(fetched({"a": 1}))
+    first = await scene.claim()
+    await scene.write(first, fetched({"a": 1}))
     held = await scene.claim("other")
 
     named = await make_due(scene.engine, ["prices", "off", "unknown"], scene.now)
     every = await make_due(scene.engine, None, scene.now)
 
-    assert named == [Awaited("prices", False, 2, is_held=False)]
+    assert named == [Awaited("prices", False, first.refresh_id + 1, is_held=False)]
     assert every == [Awaited("other", False, held.refresh_id, is_held=True), *named]
-    assert await due_sources(scene.engine, scene.now, limit=5) == [Due("prices", False)]
+    assert await due_sources(scene.engine, scene.now, Room(5, 5)) == [Due("prices", False)]
+
+
+async def test_nobody_waits_for_a_set_that_is_being_written(scene: Scene) -> None:
+    await scene.save(msgspec.structs.replace(SOURCE, key="other"))
+    held = await scene.claim()
+    # By its clock it is not held any more, as with a set that takes long to write.
+    await scene.end_hold()
+    async with source_transaction(scene.engine) as writing:
+        await writing.execute("select from source_states where source_key = 'prices' for update")
+
+        awaited = await make_due(scene.engine, None, scene.now)
+
+    assert [(one.key, one.is_held) for one in awaited] == [("other", False), ("prices", True)]
+    assert awaited[1].refresh_id == held.refresh_id
+
+
+async def test_there_is_room_for_sources_that_did_well_whatever_others_do(scene: Scene) -> None:
+    for key in ("bad-1", "bad-2", "good-1", "good-2"):
+        await scene.save(msgspec.structs.replace(SOURCE, key=key))
+    await scene.rows("update source_states set failures = 1 where source_key like 'bad%'")
+    await scene.rows(
+        "update source_states set next_attempt_at = next_attempt_at - interval '1 hour'"
+        " where source_key <> 'good-2'"
+    )
+
+    async def due(room: Room) -> list[str]:
+        return [one.key for one in await due_sources(scene.engine, scene.now, room)]
+
+    assert await due(Room(2, 1)) == ["good-1", "prices", "bad-1"]
+    assert await due(Room(5, 5, ["prices", "bad-1"])) == ["good-1", "good-2", "bad-2"]
+    assert await due(Room(0, 5)) == ["bad-1", "bad-2"]
+    assert await due(Room(5, 0)) == ["good-1", "prices", "good-2"]
+
+
+async def test_what_is_fetched_for_a_deleted_source_is_none_of_a_new_one_of_its_key(
+    scene: Scene,
+) -> None:
+    old = await scene.claim()
+    async with transaction(scene.engine) as connection:
+        await delete_source(connection, "prices")
+    await scene.save(SOURCE)
+    new = await scene.claim()
+
+    assert not await renew(scene.engine, old, Progress(), seconds=5)
+    assert await scene.write(old, fetched({"a": "of the old one"})) is None
+    assert await scene.write(new, fetched({"b": "of the new one"}))
+    assert await scene.records() == {"b": "of the new one"}
 
 
 async def test_waiting_ends_with_the_refresh_that_was_waited_for(scene: Scene) -> None:

@@ -1,15 +1,18 @@
 """What a refresh leaves in the ledger: records, their history, the state and the audit."""
 
+import asyncio
 from datetime import timedelta
 
+import msgspec
 import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from data.breaker import BreakerState
 from data.postgres import source_writing
-from data.postgres.engine import LedgerRefused
+from data.postgres.engine import LedgerRefused, transaction
 from data.postgres.source_audits import expire_audits, expire_changes
+from data.postgres.sources import save_source
 from data.sources.fetched import Effort, Unchanged, Validators
 from data.sources.records import FetchOutcome
 from data.sources.source import Source
@@ -17,6 +20,9 @@ from tests.data.postgres.source_scenes import START, Scene, failed, fetched
 from tests.fixtures.ledger import Database
 
 SOURCE = Source(key="prices", url="https://example.com/prices", refresh_seconds=60)
+_WAITS = """
+select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
 
 
 @pytest_asyncio.fixture
@@ -212,3 +218,22 @@ async def test_history_and_audits_go_when_their_time_is_over_and_records_stay(
     assert len(await scene.changes()) == 2
     assert await scene.rows("select count(*) from source_audits") == [(2,)]
     assert await expire_changes(scene.engine, START, limit=3) == 0
+
+
+async def test_a_definition_that_changes_while_a_set_is_committed_is_not_overlooked(
+    scene: Scene,
+) -> None:
+    claimed = await scene.claim()
+    changed = msgspec.structs.replace(SOURCE, id_field="name")
+    async with asyncio.TaskGroup() as group, transaction(scene.engine) as connection:
+        await save_source(connection, changed, scene.now, is_declared=False)
+        writing = group.create_task(scene.write(claimed, fetched({"a": 1})))
+        async with asyncio.timeout(30):
+            while not await scene.rows(_WAITS):
+                await asyncio.sleep(0.02)
+
+    written = writing.result()
+    assert written
+    assert "was changed" in (written.attempt.error or "")
+    assert await scene.records() == {}
+    assert (await scene.source()).state.next_attempt_at == scene.now

@@ -1,7 +1,9 @@
 """Taking events by the queue: what is acknowledged is in Redis, or will be again."""
 
 import asyncio
+import re
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 from structlog.testing import capture_logs
@@ -243,6 +245,25 @@ async def test_giving_again_goes_on_where_it_was_cut_off(redis_server: RedisServ
         assert entries == len(sent)
         assert ids(await drained(one.queue)) == ids(sent)
         await until(lambda: not len(one.store.watch.held))
+
+
+async def test_large_entries_are_given_again_little_by_little(redis_server: RedisServer) -> None:
+    # One script with all of them would take longer than Redis has for an answer.
+    sent = [event(properties=token_hex(400_000)) for _ in range(8)]
+    async with process(redis_server) as one, redis_server.client() as client:
+        for each in sent:
+            await one.store.submit([each], [], 800_000)
+        held = one.value("held_bytes")
+        await client.config_set("slowlog-log-slower-than", 0)
+        await client.flushall()
+        await until(lambda: one.value("reappended_entries_total") >= len(sent))
+        # It tells of each argument how many bytes it leaves out.
+        said = [str(call["command"]) for call in await client.slowlog_get(1_000)]
+        sizes = [sum(map(int, re.findall(r"\((\d+) more bytes\)", call))) for call in said]
+
+        assert held / 2 < sum(sizes)
+        assert max(sizes) < held / 2
+        assert set(ids(await drained(one.queue))) == set(ids(sent))
 
 
 async def test_what_redis_does_not_take_again_is_committed_from_here(

@@ -355,6 +355,19 @@ async def test_what_was_begun_before_a_drop_is_not_shared(redis_server: RedisSer
         assert await other.ask() == ("a@1", MISS)
 
 
+async def test_a_drop_that_another_one_follows_at_once_is_heard_of(
+    redis_server: RedisServer,
+) -> None:
+    async with process(redis_server) as one, process(redis_server) as other:
+        await one.ask("a")
+        await other.results.drop("shop")
+
+        # It has not heard of that yet.
+        await one.results.drop("blog")
+
+        assert await one.ask("a") == ("a@1", MISS)
+
+
 async def is_dropped(*processes: Process) -> None:
     """Return when Redis knows of all drops of these processes."""
 

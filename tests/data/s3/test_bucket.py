@@ -1,16 +1,22 @@
 """Objects in a real bucket, and what its owner is told when something is wrong."""
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import ssl
+import threading
 import traceback
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from data.exports.layout import Selection
+from data.exports.orders import RunOrder
+from data.s3 import connections
 from data.s3.bucket import PIECE_BYTES, Bucket, Sending, open_bucket
 from data.s3.clients import Pace
 from data.s3.failures import BucketFailed, Reason, Verdict
@@ -34,6 +40,7 @@ from tests.fixtures.s3 import (
     running_cloud,
     running_gate,
 )
+from tests.fixtures.service import free_port
 
 # One attempt, with time for a busy machine: what is refused or cut off fails at once all the same.
 QUICK = Pace(connect=20, read=30, attempts=1)
@@ -56,6 +63,13 @@ async def failure_of(
             await bucket.probe("exports")
     assert "\n" not in str(failed.value)
     return failed.value
+
+
+async def until_no_thread() -> None:
+    """Return when no thread is at a request: the process could not end before."""
+    async with asyncio.timeout(60):
+        while [one for one in threading.enumerate() if one.name.startswith("bucket")]:
+            await asyncio.sleep(0.05)
 
 
 def sending_of(path: Path, data: bytes, name: str = "a/b c+d=e.bin") -> Sending:
@@ -155,6 +169,25 @@ async def test_a_probe_says_what_is_wrong_with_credentials_or_bucket(s3_server: 
     assert str(secret) == "the secret does not belong to the access key: enter both again"
     assert (gone.reason, gone.verdict) == (Reason.NO_BUCKET, Verdict.PERMANENT)
     assert str(gone) == f"there is no bucket other-events at {where}"
+
+
+@pytest.mark.parametrize("prefix", ["events", "a/events-2026", "manifests/day=1", ""])
+async def test_a_missing_permission_is_named_with_the_whole_prefix(prefix: str) -> None:
+    order = RunOrder(UUID(int=1), datetime.now(UTC), Selection("shop", 0, 7), prefix=prefix)
+    names = [order.file_name(1), order.manifest_name, order.metering_name]
+    async with answering(403, error("AccessDenied")) as (endpoint, _):
+        place = BucketPlace(BUCKET, REGION, AccessKey(KEY_ID, SECRET), endpoint)
+        async with open_bucket(place, allow_private=True, pace=QUICK) as bucket:
+            said = []
+            for name in names:
+                with pytest.raises(BucketFailed) as caught:
+                    await bucket.put_bytes(name, b"x", "text/plain")
+                said.append(str(caught.value))
+            with pytest.raises(BucketFailed) as caught:
+                await bucket.probe(prefix)
+            said.append(str(caught.value))
+    where = f"{BUCKET}/{prefix}/*" if prefix else f"{BUCKET}/*"
+    assert set(said) == {f"permission is missing: allow s3:PutObject on arn:aws:s3:::{where}"}
 
 
 async def test_a_probe_says_which_permission_is_missing() -> None:
@@ -371,6 +404,56 @@ async def test_servers_that_are_away_or_hang_may_come_back(s3_server: S3Server) 
     assert (away.reason, nobody.reason) == (Reason.UNREACHABLE, Reason.UNREACHABLE)
 
 
+async def test_who_answers_a_byte_now_and_then_is_not_waited_for() -> None:
+    ended = asyncio.Event()
+
+    async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(b"H")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.transport.abort()
+        ended.set()
+
+    port = free_port()
+    server = await asyncio.start_server(trickle, "127.0.0.1", port)
+    place = BucketPlace(BUCKET, REGION, AccessKey(KEY_ID, SECRET), f"http://127.0.0.1:{port}")
+    pace = Pace(connect=2, read=5, attempts=1, whole=1)
+    try:
+        async with asyncio.timeout(30):
+            failed = await failure_of(place, pace=pace)
+        assert (failed.reason, failed.verdict) == (Reason.BROKE_OFF, Verdict.MAY_PASS)
+        assert str(failed) == f"a request to 127.0.0.1:{port} had not ended after 1 s"
+        await until_no_thread()
+        async with asyncio.timeout(30):
+            await ended.wait()
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("allow_private", [True, False])
+async def test_a_request_that_hangs_ends_with_its_bucket(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, allow_private: bool
+) -> None:
+    # As if this machine were in the public internet.
+    monkeypatch.setattr(connections, "require_public", lambda _: None)
+    s3_server.freeze()
+    async with running_gate(s3_server) as gate:
+        place = s3_server.place(endpoint=gate.endpoint)
+        pace = Pace(connect=5, read=3_600, attempts=3)
+        async with open_bucket(place, allow_private=allow_private, pace=pace) as bucket:
+            probing = asyncio.create_task(bucket.probe("exports"))
+            async with asyncio.timeout(30):
+                while not gate.connections:
+                    await asyncio.sleep(0.02)
+            probing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await probing
+        await until_no_thread()
+    s3_server.thaw()
+
+
 async def test_no_credential_shows_in_values_errors_or_logs(
     s3_server: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -411,6 +494,11 @@ async def test_no_credential_shows_in_values_errors_or_logs(
         ({"endpoint": "https://me:secret@s3.example.com"}, "must not have credentials"),
         ({"endpoint": "https://s3.example.com/path"}, "nothing behind"),
         ({"endpoint": "https://s3.example.com:99999"}, "not a URL"),
+        ({"endpoint": "http://object_store:9000"}, "letters, digits, dots and -"),
+        ({"endpoint": "http://s3 .example.com"}, "letters, digits, dots and -"),
+        ({"endpoint": "http://s3\x00.example.com"}, "letters, digits, dots and -"),
+        ({"endpoint": "http://s3..example.com"}, "letters, digits, dots and -"),
+        ({"endpoint": "http://[fe80::zz]:9000"}, "not a URL"),
     ],
 )
 def test_places_that_cannot_be_are_refused(fields: dict[str, str], complaint: str) -> None:
@@ -425,7 +513,8 @@ def test_places_that_cannot_be_are_refused(fields: dict[str, str], complaint: st
 def test_places_that_can_be_are_taken() -> None:
     for region in ("eu-central-1", "us-gov-west-1", "cn-north-1"):
         BucketPlace("their-events", region, AccessKey(KEY_ID, SECRET))
-    require_endpoint("https://s3.example.com:9000/")
+    for host in ("s3.example.com:9000/", "10.0.0.1", "[::1]:9000", "minio", "S3.Example.com."):
+        require_endpoint(f"https://{host}")
     with pytest.raises(PlaceInvalid, match="ARN"):
         Role("exports", "their-id", AccessKey(KEY_ID, SECRET))
     with pytest.raises(PlaceInvalid, match="external id"):

@@ -179,10 +179,19 @@ def test_pointers_lead_where_rfc_6901_says(pointer: str, found: str | None) -> N
 
 @pytest.mark.parametrize(
     ("value", "found"),
-    [('"x"', "x"), ("12", "12"), ("1.50", "1.50"), ('""', None), ("null", None), ("true", None)],
+    [
+        *(('"x"', "x"), ("12", "12"), ("1.50", "1.50"), ('""', None), ("null", None)),
+        *(("true", None), ("[]", None), ("{}", None)),
+    ],
 )
 def test_a_cursor_is_a_text_or_a_number(value: str, found: str | None) -> None:
     assert text_at(f'{{"next": {value}}}'.encode(), "/next") == found
+
+
+@pytest.mark.parametrize("value", ['{"href": "/more"}', '["/more"]'])
+def test_a_cursor_that_is_something_else_is_not_the_end(value: str) -> None:
+    with pytest.raises(NotAsExpected, match=r"is an? (object|list), not a text"):
+        text_at(f'{{"next": {value}}}'.encode(), "/next")
 
 
 @pytest.mark.parametrize(
