@@ -104,7 +104,9 @@ async def refreshed(service: Service) -> dict[str, Any]:
             found: dict[str, Any] = await service.data(LOOK)
             audits = found["audits"]["edges"]
             if audits and audits[0]["node"]["outcome"] == "SUCCESS":
-                return found
+                # Once more: what one request tells need not be of one moment.
+                again: dict[str, Any] = await service.data(LOOK)
+                return again
             await asyncio.sleep(0.1)
 
 
