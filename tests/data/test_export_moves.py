@@ -8,7 +8,7 @@ import pytest
 from data.exporter import NotPublished
 from data.exports.checking import DestinationInvalid
 from data.exports.layout import Selection
-from data.exports.records import RunAsked, RunStatus, StoredDestination, Trigger
+from data.exports.records import RunAsked, RunStatus, StoredDestination, StoredRun, Trigger
 from data.exports.tally import Proof
 from data.postgres.engine import transaction
 from data.postgres.export_claims import Claim, DueTarget, claim, due_targets
@@ -31,19 +31,19 @@ async def until_waiting(exports: Exports) -> None:
             await asyncio.sleep(0.02)
 
 
-async def with_backup(exports: Exports) -> StoredDestination:
-    """A destination with a backup in a bucket of its own, beside a third bucket."""
+async def asked_with_backup(exports: Exports) -> tuple[StoredDestination, StoredRun]:
+    """A destination with a backup in a bucket of its own, beside a third bucket, and its first run."""
+    await exports.ingest(10)
     for name in ("backup", "other"):
         (exports.server.folder / name).mkdir()
-    return await exports.save(backup=exports.place("safe", "backup"))
+    saved = await exports.save(backup=exports.place("safe", "backup"))
+    return saved, await exports.ask(saved)
 
 
 async def test_what_was_for_a_backup_in_another_bucket_is_not_written_into_the_new_one(
     exports: Exports,
 ) -> None:
-    await exports.ingest(10)
-    saved = await with_backup(exports)
-    run = await exports.ask(saved)
+    saved, run = await asked_with_backup(exports)
     async with exports.process() as process:
         assert await process.take_up()
         await exports.save(saved, backup=exports.place("vault", "other"))
@@ -60,9 +60,7 @@ async def test_what_was_for_a_backup_in_another_bucket_is_not_written_into_the_n
 async def test_a_backup_that_changes_under_the_hands_of_a_process_that_dies_ends(
     exports: Exports, is_moved: bool
 ) -> None:
-    await exports.ingest(10)
-    saved = await with_backup(exports)
-    run = await exports.ask(saved)
+    saved, run = await asked_with_backup(exports)
     async with exports.process() as process:
         assert await process.take_up()
         [due] = await due_targets(exports.engine, exports.now(), 1, only_fresh=False, first=5)
@@ -83,9 +81,7 @@ async def test_a_backup_that_changes_under_the_hands_of_a_process_that_dies_ends
 async def test_a_backup_that_lies_elsewhere_by_now_is_not_missed_where_it_is_not(
     exports: Exports,
 ) -> None:
-    await exports.ingest(10)
-    saved = await with_backup(exports)
-    run = await exports.ask(saved)
+    saved, run = await asked_with_backup(exports)
     async with exports.process() as process:
         assert await process.take_up()
         assert await process.take_up()
